@@ -1,0 +1,201 @@
+"""Every way a request of Carboy can fail.
+
+Each error has a stable ``code`` and carries facts (what was wrong, what would be right). None knows HTTP: one table in
+``carboy.web.http`` turns a code into a status.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class CarboyError(Exception):
+    """Base of all errors raised on purpose. ``facts`` are JSON values safe to show to the client."""
+
+    code: ClassVar[str] = "error"
+    title: ClassVar[str] = "Carboy could not do this"
+
+    def __init__(self, detail: str, **facts: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.facts = facts
+
+
+# --- what the client sent ------------------------------------------------------------------------------------------
+
+
+class InvalidRequest(CarboyError):
+    """The request contradicts itself or its grammar."""
+
+    code, title = "invalid_request", "The request is malformed"
+
+
+class InvalidName(InvalidRequest):
+    """A name or path breaks the one rule of :mod:`carboy.engine.names`."""
+
+    code, title = "invalid_name", "The name is not allowed"
+
+
+class DigestMismatch(CarboyError):
+    """The bytes are not the ones the client announced; none of this request's bytes were kept."""
+
+    code, title = "digest_mismatch", "The bytes do not match their digest"
+
+
+class BodyCut(CarboyError):
+    """The body ended before its declared length. ``facts['received']`` counts the bytes that came."""
+
+    code, title = "body_cut", "The body ended early"
+
+
+class TooSlow(CarboyError):
+    """The body fell under the minimum rate or stayed silent past the idle limit."""
+
+    code, title = "too_slow", "The body came too slowly"
+
+
+class TooLarge(CarboyError):
+    """A file, form, field or header is over its limit. ``facts['limit']`` is the limit in bytes or items."""
+
+    code, title = "too_large", "Too large"
+
+
+class UnsupportedType(CarboyError):
+    """The detected media type is not one the space accepts."""
+
+    code, title = "unsupported_type", "This type of file is not accepted here"
+
+
+class RangeNotSatisfiable(CarboyError):
+    """No byte of the file lies in the ranges asked for. ``facts['size']`` is the file's size."""
+
+    code, title = "range_not_satisfiable", "The range lies outside the file"
+
+
+class PreconditionFailed(CarboyError):
+    """``If-Match``, ``If-None-Match`` or ``If-Unmodified-Since`` did not hold."""
+
+    code, title = "precondition_failed", "The precondition does not hold"
+
+
+# --- who is asking -------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(CarboyError):
+    """No principal, or a token that is unknown, expired or revoked."""
+
+    code, title = "unauthenticated", "A token is needed"
+
+
+class Forbidden(CarboyError):
+    """The principal may know of this, but not do it."""
+
+    code, title = "forbidden", "Not allowed"
+
+
+class NotFound(CarboyError):
+    """There is no such thing, or none the principal may see."""
+
+    code, title = "not_found", "Not found"
+
+
+# --- the state of things -------------------------------------------------------------------------------------------
+
+
+class Conflict(CarboyError):
+    """What is stored contradicts the request."""
+
+    code, title = "conflict", "This conflicts with what is stored"
+
+
+class PathConflict(Conflict):
+    """A path is a file or a folder, never both."""
+
+    code, title = "path_conflict", "A path is a file or a folder, never both"
+
+
+class BytesDiffer(Conflict):
+    """Bytes already recorded were sent again with another content."""
+
+    code, title = "bytes_differ", "These bytes were already received with another content"
+
+
+class OffsetMismatch(Conflict):
+    """The request's offset is not where the upload stands. ``facts['expected']`` is."""
+
+    code, title = "offset_mismatch", "The offset is not where the upload stands"
+
+
+class MissingBytes(Conflict):
+    """The upload was asked to complete with gaps. ``facts['missing']`` lists them."""
+
+    code, title = "missing_bytes", "Parts of the upload are missing"
+
+
+class RangeBusy(Conflict):
+    """Another request is writing some of these bytes now. Trying again later is right."""
+
+    code, title = "range_busy", "Another request is writing these bytes"
+
+
+class UploadGone(CarboyError):
+    """The upload was cancelled, expired or failed; it takes no more bytes."""
+
+    code, title = "upload_gone", "The upload takes no more bytes"
+
+
+# --- the machine ---------------------------------------------------------------------------------------------------
+
+
+class Busy(CarboyError):
+    """All threads for bodies are taken. Trying again later is right."""
+
+    code, title = "busy", "Too many uploads at once"
+
+
+class StorageFull(CarboyError):
+    """No room for these bytes. A resumable upload keeps what it has."""
+
+    code, title = "storage_full", "The storage is full"
+
+
+class StorageReadOnly(CarboyError):
+    """The storage takes no bytes at present."""
+
+    code, title = "storage_read_only", "The storage is read-only"
+
+
+class StorageFailed(CarboyError):
+    """The storage failed to keep bytes (a failed fsync, for one). Final for that file: never retried into success."""
+
+    code, title = "storage_failed", "The storage failed"
+
+
+class BytesMissing(StorageFailed):
+    """The catalog names bytes that the storage doesn't have."""
+
+    code, title = "bytes_missing", "The stored bytes are missing"
+
+
+class CatalogUnavailable(CarboyError):
+    """The catalog could not be asked, and nothing was changed."""
+
+    code, title = "catalog_unavailable", "The catalog is unavailable"
+
+
+class CommitUnknown(CarboyError):
+    """COMMIT itself failed, so whether it happened is unknown: read again before deciding, and delete nothing."""
+
+    code, title = "commit_unknown", "It is unknown whether the change was kept"
+
+
+class SchemaMismatch(CarboyError):
+    """The catalog's schema is newer than this Carboy, or PostgreSQL's is older and wants ``carboy db upgrade``."""
+
+    code, title = "schema_mismatch", "The catalog has another version"
+
+
+class ConfigError(CarboyError):
+    """A setting is wrong; says which, and what would be right."""
+
+    code, title = "config_error", "A setting is wrong"

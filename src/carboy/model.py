@@ -1,0 +1,262 @@
+"""The nouns of Carboy as frozen values. No I/O, no framework.
+
+Sizes and offsets are bytes, times are seconds since 1970 UTC (float), CRCs are unsigned 64-bit integers
+(CRC-64/NVME), spans are half open.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType
+
+Key = NewType("Key", str)
+"""The opaque name of a blob's bytes in a storage: ``ab/<32 hex digits>``."""
+
+Action = Literal["read", "write", "delete", "admin"]
+
+MAX_SIZE = 2**63 - 1
+
+
+def new_id() -> str:
+    """128 random bits as 32 hex digits: unguessable, so it may stand in a URL."""
+    return secrets.token_hex(16)
+
+
+def key_for(id: str) -> Key:
+    """The storage key of the blob with this id: one of 256 folders, then the id."""
+    return Key(f"{id[:2]}/{id}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open byte range ``[start, end)`` with the CRC-64/NVME of its bytes."""
+
+    start: int
+    end: int
+    crc: int = 0
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+def gaps(spans: Iterable[Span], size: int) -> list[tuple[int, int]]:
+    """The half-open ranges of ``[0, size)`` that no span covers, in order."""
+    missing, at = [], 0
+    for span in sorted(spans):
+        if span.start > at:
+            missing.append((at, min(span.start, size)))
+        at = max(at, span.end)
+        if at >= size:
+            return missing
+    return [*missing, (at, size)] if at < size else missing
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Immutable stored bytes under an opaque key in one storage."""
+
+    id: str
+    storage: str
+    key: Key
+    size: int
+    crc64nvme: int
+    sha256: bytes | None = None
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What people see: a path in a space that points at a blob. ``version`` counts the contents it has had, from 1."""
+
+    id: str
+    space: str
+    path: str
+    owner: str | None
+    media_type: str
+    metadata: Mapping[str, Any]
+    blob: Blob
+    version: int
+    created_at: float
+    modified_at: float
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def size(self) -> int:
+        return self.blob.size
+
+    @property
+    def etag(self) -> str:
+        """Strong: every stored content has a blob of its own."""
+        return f'"{self.blob.id}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An older content of a file."""
+
+    number: int
+    blob: Blob
+    media_type: str
+    created_at: float
+
+
+UploadState = Literal["receiving", "complete", "cancelled", "failed", "expired"]
+
+TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
+    "receiving": frozenset({"complete", "cancelled", "failed", "expired"}),
+    "complete": frozenset(),
+    "cancelled": frozenset(),
+    "failed": frozenset(),
+    "expired": frozenset(),
+}
+"""The life of an upload: it takes bytes while ``receiving``; every other state is final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A transfer under way.
+
+    ``name`` is the client's own name for it (a ``file_id``), unique among the receiving uploads of one owner and
+    space. ``key`` is where its bytes go, the final place. ``file_id`` is set once complete, ``failure`` once failed.
+    """
+
+    id: str
+    space: str
+    path: str
+    owner: str | None
+    protocol: str
+    storage: str
+    key: Key
+    state: UploadState = "receiving"
+    name: str | None = None
+    size: int | None = None
+    chunk_size: int | None = None
+    media_type: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    driver_state: Mapping[str, Any] = field(default_factory=dict)
+    if_match: str | None = None
+    created_at: float = 0.0
+    touched_at: float = 0.0
+    expires_at: float = 0.0
+    file_id: str | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A numbered chunk of an upload. With ``key`` it is a piece: bytes whose place is not known yet, in a file of their
+    own; without, its bytes are already at ``start``."""
+
+    index: int
+    size: int
+    crc: int
+    start: int | None = None
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the catalog knows of an upload after a commit."""
+
+    upload: Upload
+    spans: Sequence[Span]
+
+    @property
+    def received(self) -> int:
+        return sum(span.length for span in self.spans)
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there without a gap from the start."""
+        first = self.spans[0] if self.spans else None
+        return first.end if first and first.start == 0 else 0
+
+    @property
+    def covered(self) -> bool:
+        """Whether the size is known and every byte of it recorded."""
+        return self.upload.size is not None and not gaps(self.spans, self.upload.size)
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The gaps up to the declared size, or up to the furthest byte where none is declared."""
+        end = self.upload.size if self.upload.size is not None else max((s.end for s in self.spans), default=0)
+        return gaps(self.spans, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A precondition on what a path holds now, checked in the transaction that changes it.
+
+    ``etags`` lists the ETags one of which must be current (``If-Match``; ``*`` means any file);
+    ``absent`` demands that there is none (``If-None-Match: *``); ``not_etags`` lists those it must not have.
+    """
+
+    etags: tuple[str, ...] | None = None
+    not_etags: tuple[str, ...] | None = None
+    absent: bool = False
+
+
+OnConflict = Literal["replace", "rename", "refuse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A blob on its way to a path: what ``Catalog.place`` takes."""
+
+    space: str
+    path: str
+    owner: str | None
+    media_type: str
+    metadata: Mapping[str, Any]
+    blob: Blob
+    condition: Condition = Condition()
+    on_conflict: OnConflict = "replace"
+    keep_versions: int = 0
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What came of a placement: the file, and whether its path was new."""
+
+    file: File
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list; ``cursor`` is None on the last one. ``folders`` only where folders were asked for."""
+
+    files: Sequence[File]
+    folders: Sequence[str] = ()
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token as kept: its secret is only a SHA-256. ``scopes`` maps a space (``*`` for all) to actions."""
+
+    id: str
+    name: str
+    scopes: Mapping[str, frozenset[Action]]
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it."""
+
+    id: str | None = None
+    kind: Literal["nobody", "token", "user", "link", "trusted"] = "nobody"
+    scopes: Mapping[str, frozenset[Action]] = field(default_factory=dict)
+
+
+NOBODY = Principal()

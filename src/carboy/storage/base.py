@@ -1,0 +1,87 @@
+"""The contract every storage keeps. Proved for each driver by tests/contracts/test_storage.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from carboy.model import Key, Span
+
+DriverState = Mapping[str, Any]
+"""Opaque to the engine, JSON; committed together with the span that came with it."""
+
+
+class Writer(Protocol):
+    """A place in one blob that one thread writes, in order. It holds its lock on the range until closed, so it is
+    closed only after the commit that names its bytes has been decided."""
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Take all of ``data`` at the current place and move on.
+
+        Raises StorageFull, StorageReadOnly or StorageFailed.
+        """
+
+    def compare(self, data: memoryview | bytes) -> bool:
+        """Whether the stored bytes at the current place equal ``data``; moves on. Writes nothing."""
+
+    def flush(self) -> DriverState:
+        """When this returns, everything written is on stable storage. May be called from another thread.
+
+        Raises StorageFailed, which is final: this writer never succeeds again.
+        """
+
+    def close(self) -> None:
+        """Let the range go. Repeatable. Unflushed bytes may be lost."""
+
+
+class Storage(Protocol):
+    """Where bytes are kept. All methods may be called from any thread."""
+
+    name: str
+
+    def prepare(self) -> None:
+        """Make what must exist before the first blob; repeatable. Called once per start, before requests."""
+
+    def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
+        """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it."""
+
+    def create(self, key: Key, size: int | None) -> DriverState:
+        """Make an empty blob with this key, durably. The key must be new. Raises StorageFull, StorageReadOnly."""
+
+    def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> AbstractContextManager[Writer]:
+        """A writer for ``[at, end)`` (``end`` None: to infinity). Raises RangeBusy where another holds some of it,
+        NotFound where the key is gone."""
+
+    def seal(self, key: Key, size: int, state: DriverState) -> None:
+        """Nothing but ``[0, size)`` remains of the blob, durably. Repeatable. Waits for no writer: raises RangeBusy."""
+
+    def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
+        """The bytes, in pieces of at most 1 MiB. Raises BytesMissing before the first."""
+
+    def join(self, target: Key, parts: list[tuple[Key, int]]) -> None:
+        """Make ``target`` the concatenation of ``(key, size)`` parts, durably, without passing bytes through Python
+        where the kernel can copy. Repeatable; the parts stay."""
+
+    def delete(self, key: Key) -> bool:
+        """Remove the bytes. A missing key is fine. False if a writer holds it, and then nothing is removed."""
+
+    def size(self, key: Key) -> int | None:
+        """How many bytes are kept under the key, None for no such key."""
+
+    def keys(self) -> Iterator[Key]:
+        """Every key there is, those of uploads under way too."""
+
+    def room(self) -> int:
+        """How many bytes can still be taken, after the headroom kept for the catalog."""
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A storage whose blobs are files: downloads go out by sendfile."""
+
+    def path(self, key: Key) -> str:
+        """The blob's path, for X-Accel-Redirect and X-Sendfile. Relative to the storage's root."""
+
+    def open(self, key: Key) -> BinaryIO:
+        """The blob, unbuffered, never through a symlink. Raises BytesMissing."""
