@@ -1,0 +1,137 @@
+"""Settings: the only reader of the environment, ``carboy.toml`` and (in an application) ``app.config``.
+
+Precedence: arguments (the command line's flags), then ``CARBOY_*`` variables, then ``carboy.toml``, then defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from carboy.errors import ConfigError
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12,
+          "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+SPACE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def parse_size(value: Any) -> Any:
+    """``"5 MB"`` or ``"64MiB"`` as bytes; numbers pass. Raises ValueError saying what would be right."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", value)
+    if not match or match[2].lower() not in _UNITS:
+        raise ValueError(f"{value!r} is not a size; write bytes or a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+
+
+class SpaceSettings(BaseModel):
+    """The rules of one space."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    accept: tuple[str, ...] = Field((), description="Media types taken, as `image/*` or `application/pdf`; empty takes all. "
+                                                    "The detected type counts, not the name's or the client's.")
+    max_size: Size = Field(2**63 - 1, description="The largest file, in bytes or as `5 MB`.")
+    on_conflict: Literal["replace", "rename", "refuse"] = Field("replace", description="What happens where a file is already.")
+    versions: int = Field(0, ge=0, description="How many older contents of a file are kept.")
+    public: Literal["", "read", "write"] = Field("", description="What anybody may do without a token.")
+    private: bool = Field(False, description="Gives each owner a tree of its own.")
+    storage: str = Field("local", description="The storage that keeps the bytes.")
+
+
+class Settings(BaseSettings):
+    """All settings of a Carboy server. Sizes take units, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="CARBOY_", env_nested_delimiter="__", extra="forbid", frozen=True,
+                                      nested_model_default_partial_update=True)
+
+    data: Path = Field(Path("data"), description="The folder of the catalog and the local storage.")
+    database: str = Field("", description="SQLAlchemy URL of the catalog; empty is SQLite in the data folder.")
+    host: str = Field("127.0.0.1", description="The address the server binds.")
+    port: int = Field(8080, ge=0, le=65535, description="The port the server binds; 0 picks a free one.")
+    workers: int = Field(0, ge=0, description="Server processes; 0 is one per processor, at most 4.")
+    threads: int = Field(1024, ge=8, description="Most threads of each server process; they start when needed.")
+    reserved_threads: int = Field(64, ge=1, description="Threads that requests with bodies may not take.")
+    uploads_per_client: int = Field(512, ge=1, description="Most bodies one principal or one address may send to a process at once.")
+    durability: Literal["full", "relaxed"] = Field("full", description="`relaxed` skips the syncs: a power cut then loses what was acknowledged.")
+
+    header_timeout: float = Field(10.0, gt=0, description="A request's head must have come in this time.")
+    body_idle: float = Field(30.0, gt=0, description="A body may be silent this long.")
+    body_min_rate: Size = Field(500, description="A body must come at this many bytes per second, averaged over `body_rate_window`; 0 switches it off.")
+    body_rate_window: float = Field(30.0, gt=0, description="The window of the minimum rate.")
+    send_idle: float = Field(60.0, gt=0, description="A client that takes no byte of an answer for this long is cut.")
+    graceful_timeout: float = Field(30.0, gt=0, description="How long a stopping server lets requests finish.")
+    checkpoint_bytes: Size = Field(64 * 2**20, description="A resumable body is synced and recorded after this many bytes at the latest.")
+    checkpoint_seconds: float = Field(0.5, gt=0, description="... or after this time.")
+
+    max_size: Size = Field(2**63 - 1, description="The largest file in any space.")
+    max_form_parts: int = Field(1000, ge=1, description="Most parts of one form.")
+    max_field_size: Size = Field(64 * 2**10, description="The largest text field of a form.")
+    max_fields_size: Size = Field(1 * 2**20, description="The most all text fields of a form may hold together.")
+    max_part_header: Size = Field(4096, description="The longest header line of a form's part.")
+    max_header_size: Size = Field(8190, description="The longest header line of a request.")
+
+    upload_expiry: float = Field(24 * 3600.0, gt=0, description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
+    reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
+    reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve.")
+    reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
+    delete_grace: float = Field(300.0, ge=0, description="Bytes of a deleted file are kept this long for downloads under way.")
+    sweep_interval: float = Field(60.0, gt=0, description="How often the sweeper runs.")
+    orphan_interval: float = Field(3600.0, gt=0, description="How often the sweeper looks for bytes the catalog doesn't know.")
+
+    accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
+    accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
+    classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
+    spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()}, description="The spaces by name.")
+    admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
+    log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+
+    @field_validator("spaces")
+    @classmethod
+    def _space_names(cls, spaces: dict[str, SpaceSettings]) -> dict[str, SpaceSettings]:
+        for name in spaces:
+            if not SPACE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a space's name: lower-case letters, digits, _ and -, at most 63")
+        return spaces
+
+    @field_validator("admin_token")
+    @classmethod
+    def _long_token(cls, token: str) -> str:
+        if token and len(token) < 32:
+            raise ValueError("must have at least 32 characters")
+        return token
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+                                   env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+                                   file_secret_settings: PydanticBaseSettingsSource) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_cls._toml())
+
+    @classmethod
+    def _toml(cls) -> Path:
+        return Path("carboy.toml")
+
+
+def load(toml: Path | None = None, **flags: Any) -> Settings:
+    """Settings from flags, environment and ``toml`` (default: ``carboy.toml`` here, if it is there).
+
+    Raises ConfigError that names the setting and says what would be right.
+    """
+    if toml is not None and not toml.is_file():
+        raise ConfigError(f"there is no file {str(toml)!r}", file=str(toml))
+    source = type("Settings", (Settings,), {"_toml": classmethod(lambda cls: toml)}) if toml else Settings
+    try:
+        settings: Settings = source(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name}: {first['msg']}", setting=name) from None
+    return settings
