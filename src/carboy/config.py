@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
-    spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()}, description="The spaces by name.")
+    spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()}, description="The spaces by name; `main` is always there.")
     admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
 
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         for name in spaces:
             if not SPACE_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a space's name: lower-case letters, digits, _ and -, at most 63")
-        return spaces
+        return {"main": SpaceSettings(), **spaces}
 
     @field_validator("admin_token")
     @classmethod
