@@ -1,0 +1,392 @@
+"""Blobs as files in 256 folders of one directory.
+
+A blob is written at its final name, which nobody knows before the catalog names it: no rename, no temporary name. Order:
+create, fsync(folder), pwrite, fdatasync; the catalog commits after that. Folders are opened once without following
+symbolic links, and files are opened relative to them without following any.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from carboy.combining import Combiner, Request
+from carboy.errors import (
+    Busy,
+    BytesMissing,
+    CarboyError,
+    NotFound,
+    RangeBusy,
+    StorageFailed,
+    StorageFull,
+    StorageReadOnly,
+)
+from carboy.model import Key, Span, key_for, new_id
+from carboy.storage.base import DriverState
+from carboy.storage.locks import try_lock
+
+_PIECE = 2**20
+_NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+_COPY_IN_USERSPACE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
+
+
+def storage_error(error: OSError) -> CarboyError:
+    """What an operating system's error means for the bytes."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("there is no room left on the storage")
+    if error.errno == errno.EROFS:
+        return StorageReadOnly("the storage is mounted read-only")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return Busy("the server has no file descriptor left; try again")
+    return StorageFailed(f"the storage failed: {errno.errorcode.get(error.errno or 0, 'unknown error')}")
+
+
+class Headroom:
+    """Keeps min(64 MiB, 10 %) of the file system free for the catalog. Asks the kernel once in many writes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._budget = 0
+        self._lock = threading.Lock()
+
+    def room(self) -> int:
+        stat = os.statvfs(self._fd)
+        return max(0, stat.f_bavail * stat.f_frsize - min(64 * 2**20, stat.f_blocks * stat.f_frsize // 10))
+
+    def spend(self, size: int) -> None:
+        """Raises StorageFull where ``size`` more bytes would go into the headroom."""
+        with self._lock:
+            self._budget -= size
+            if self._budget >= 0:
+                return
+            room = self.room()
+            self._budget = min(room // 8, 64 * 2**20)
+        if room < size:
+            raise StorageFull("there is no room left on the storage", room=room)
+
+
+class LocalWriter:
+    """Writes one blob's file at a moving place; see :class:`carboy.storage.base.Writer`."""
+
+    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool) -> None:
+        self._fd = fd
+        self._at = at
+        self._headroom = headroom
+        self._durable = durable
+        self._failed: CarboyError | None = None
+
+    def write(self, data: memoryview | bytes) -> None:
+        self._headroom.spend(len(data))
+        view = memoryview(data)
+        try:
+            while view:
+                size = os.pwrite(self._fd, view, self._at)
+                self._at += size
+                view = view[size:]
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def compare(self, data: memoryview | bytes) -> bool:
+        view, at = memoryview(data), self._at
+        self._at += len(view)
+        while view:
+            stored = os.pread(self._fd, min(len(view), _PIECE), at)
+            if not stored or view[:len(stored)] != stored:
+                return False
+            at += len(stored)
+            view = view[len(stored):]
+        return True
+
+    def flush(self) -> DriverState:
+        if self._failed:
+            raise self._failed
+        if self._durable:
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                self._failed = StorageFailed("the bytes could not be synced to stable storage")
+                raise self._failed from error
+        return {}
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class LocalStorage:
+    """See :class:`carboy.storage.base.Storage`; blobs are files, so it is also ``OnDisk``."""
+
+    def __init__(self, root: Path, *, name: str = "local", durable: bool = True) -> None:
+        self.name = name
+        self._root = root
+        self._durable = durable
+        self._folders: dict[str, int] = {}
+        self._opening = threading.Lock()
+        self._births: Combiner[None, tuple[Key, int]] = Combiner(self._bear)
+
+    def prepare(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        made = 0
+        for number in range(256):
+            folder = self._root / f"{number:02x}"
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+                made += 1
+        if made and self._durable:
+            for directory in (self._root, self._root.parent, self._root.parent.parent):
+                _sync_directory(directory)
+
+    # --- writing ---
+
+    @contextmanager
+    def stage(self, size: int | None) -> Iterator[tuple[Key, LocalWriter]]:
+        key, fd = self._births.do(None)
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable)
+        try:
+            yield key, writer
+        finally:
+            writer.close()
+
+    def create(self, key: Key, size: int | None) -> DriverState:
+        os.close(self._create(key))
+        self._sync_folder(key)
+        return {}
+
+    @contextmanager
+    def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> Iterator[LocalWriter]:
+        fd = self._open(key, os.O_RDWR)
+        if fd is None:
+            raise NotFound("the upload's bytes are gone")
+        if not try_lock(fd, at, end):
+            os.close(fd)
+            raise RangeBusy("another request is writing these bytes", start=at, end=end)
+        writer = LocalWriter(fd, at, self._headroom(), self._durable)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def seal(self, key: Key, size: int, state: DriverState) -> None:
+        fd = self._open(key, os.O_RDWR)
+        if fd is None:
+            raise BytesMissing("the upload's bytes are gone")
+        try:
+            actual = os.fstat(fd).st_size
+            if actual < size:
+                raise BytesMissing("the upload's bytes are not all there", size=size, stored=actual)
+            if actual > size:
+                self._truncate(fd, size)
+        finally:
+            os.close(fd)
+
+    def join(self, target: Key, parts: list[tuple[Key, int]]) -> None:
+        fd = self._open(target, os.O_RDWR)
+        try:
+            if fd is None:
+                fd = self._create(target)
+                self._sync_folder(target)
+            elif not try_lock(fd):
+                raise RangeBusy("these bytes are being joined by another request")
+            self._headroom().spend(sum(size for _, size in parts))
+            os.ftruncate(fd, 0)
+            for key, size in parts:
+                self._append(fd, key, size)
+            if self._durable:
+                os.fdatasync(fd)
+        except OSError as error:
+            raise storage_error(error) from error
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def delete(self, key: Key) -> bool:
+        fd = self._open(key, os.O_WRONLY)
+        if fd is None:
+            return True
+        try:
+            if not try_lock(fd):
+                return False
+            os.unlink(_name(key), dir_fd=self._folder(key))
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise storage_error(error) from error
+        finally:
+            os.close(fd)
+        return True
+
+    # --- reading ---
+
+    def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
+        file = self.open(key)
+        return _pieces(file, span)
+
+    def open(self, key: Key) -> BinaryIO:
+        fd = self._open(key, os.O_RDONLY)
+        if fd is None:
+            raise BytesMissing("the stored bytes are missing")
+        return os.fdopen(fd, "rb", buffering=0)
+
+    def path(self, key: Key) -> str:
+        return key
+
+    def size(self, key: Key) -> int | None:
+        try:
+            return os.stat(_name(key), dir_fd=self._folder(key), follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return None
+
+    def keys(self) -> Iterator[Key]:
+        for number in range(256):
+            folder = f"{number:02x}"
+            for name in sorted(os.listdir(self._folder(Key(f"{folder}/")))):
+                yield Key(f"{folder}/{name}")
+
+    def room(self) -> int:
+        return self._headroom().room()
+
+    # --- inside ---
+
+    def _bear(self, requests: list[Request[None, tuple[Key, int]]]) -> None:
+        """Create a file for each request, all in one folder, so that one sync of it serves them all."""
+        shard = new_id()[:2]
+        for request in requests:
+            key = key_for(shard + new_id()[2:])
+            try:
+                request.result = key, self._create(key)
+            except CarboyError as error:
+                request.error = error
+        try:
+            self._sync_folder(Key(f"{shard}/"))
+        except StorageFailed as error:
+            for request in requests:
+                _undo_birth(request, error)
+
+    def _create(self, key: Key) -> int:
+        try:
+            fd = os.open(_name(key), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600, dir_fd=self._folder(key))
+        except OSError as error:
+            raise storage_error(error) from error
+        try_lock(fd)
+        return fd
+
+    def _open(self, key: Key, flags: int) -> int | None:
+        try:
+            return os.open(_name(key), flags | _NOFOLLOW, dir_fd=self._folder(key))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def _folder(self, key: Key) -> int:
+        shard = key[:2]
+        fd = self._folders.get(shard)
+        if fd is None:
+            with self._opening:
+                fd = self._folders.get(shard)
+                if fd is None:
+                    fd = _open_directory(self._root / shard)
+                    self._folders[shard] = fd
+        return fd
+
+    def _sync_folder(self, key: Key) -> None:
+        if self._durable:
+            try:
+                os.fsync(self._folder(key))
+            except OSError as error:
+                raise StorageFailed("the folder of the bytes could not be synced") from error
+
+    def _headroom(self) -> Headroom:
+        if self._room is None:
+            self._room = Headroom(self._folder(Key("00/")))
+        return self._room
+
+    _room: Headroom | None = None
+
+    def _truncate(self, fd: int, size: int) -> None:
+        if not try_lock(fd, size, None):
+            raise RangeBusy("another request still writes past the end", start=size)
+        try:
+            os.ftruncate(fd, size)
+            if self._durable:
+                os.fdatasync(fd)
+        except OSError as error:
+            raise storage_error(error) from error
+
+    def _append(self, fd: int, key: Key, size: int) -> None:
+        source = self._open(key, os.O_RDONLY)
+        if source is None:
+            raise BytesMissing("a piece of the upload is missing", key=key)
+        try:
+            if os.fstat(source).st_size < size:
+                raise BytesMissing("a piece of the upload is cut", key=key)
+            _copy(source, fd, size)
+        finally:
+            os.close(source)
+
+
+def _name(key: Key) -> str:
+    return key[3:]
+
+
+def _open_directory(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NOFOLLOW)
+    except OSError as error:
+        raise storage_error(error) from error
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _undo_birth(request: Request[None, tuple[Key, int]], error: CarboyError) -> None:
+    if request.result is not None:
+        os.close(request.result[1])
+        request.result = None
+    request.error = request.error or error
+
+
+def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
+    with file:
+        at = span.start if span else 0
+        left = span.length if span else None
+        while left is None or left > 0:
+            piece = os.pread(file.fileno(), _PIECE if left is None else min(left, _PIECE), at)
+            if not piece:
+                return
+            yield piece
+            at += len(piece)
+            left = None if left is None else left - len(piece)
+
+
+def _copy(source: int, target: int, size: int) -> None:
+    """Append ``size`` bytes of one file to another at its position; in the kernel where it can."""
+    kernel: Any = getattr(os, "copy_file_range", None)
+    while size:
+        try:
+            if kernel is None:
+                raise OSError(errno.ENOSYS, "no copy_file_range")
+            copied = kernel(source, target, min(size, 2**30))
+        except OSError as error:
+            if error.errno not in _COPY_IN_USERSPACE:
+                raise
+            kernel = _copy_piece
+            continue
+        if not copied:
+            raise OSError(errno.EIO, "a piece ended early")
+        size -= copied
+
+
+def _copy_piece(source: int, target: int, size: int) -> int:
+    return os.write(target, os.read(source, min(size, _PIECE)))
