@@ -31,7 +31,7 @@ DIGEST_SIZES = {"sha-256": 32, "sha-512": 64, "md5": 16}
 
 def crc64nvme(data: bytes | memoryview, crc: int = 0) -> int:
     """The CRC of what ``crc`` covered followed by ``data``, unsigned."""
-    return int(_crt.crc64nvme(data, crc))  # type: ignore[arg-type]
+    return int(_crt.crc64nvme(data, crc))
 
 
 def combine(first: int, second: int, second_length: int) -> int:

@@ -165,8 +165,9 @@ class Pump:
                                      expected=digest.hex(), received=self.digest(name).hex())
 
     def _take(self, data: memoryview | bytes) -> None:
-        self._crc = checksums.crc64nvme(data, self._crc)
+        crc = checksums.crc64nvme(data, self._crc)
         self._sink.write(data)
+        self._crc = crc
         self._position += len(data)
 
     def _cut(self) -> None:

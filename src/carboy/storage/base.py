@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -25,6 +25,9 @@ class Writer(Protocol):
     def compare(self, data: memoryview | bytes) -> bool:
         """Whether the stored bytes at the current place equal ``data``; moves on. Writes nothing."""
 
+    def copy(self, key: Key, start: int, size: int) -> None:
+        """Take ``size`` bytes of another blob from ``start``, copied by the storage itself where it can."""
+
     def flush(self) -> DriverState:
         """When this returns, everything written is on stable storage. May be called from another thread.
 
@@ -46,9 +49,6 @@ class Storage(Protocol):
     def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
         """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it."""
 
-    def create(self, key: Key, size: int | None) -> DriverState:
-        """Make an empty blob with this key, durably. The key must be new. Raises StorageFull, StorageReadOnly."""
-
     def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> AbstractContextManager[Writer]:
         """A writer for ``[at, end)`` (``end`` None: to infinity). Raises RangeBusy where another holds some of it,
         NotFound where the key is gone."""
@@ -59,12 +59,9 @@ class Storage(Protocol):
     def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
         """The bytes, in pieces of at most 1 MiB. Raises BytesMissing before the first."""
 
-    def join(self, target: Key, parts: list[tuple[Key, int]]) -> None:
-        """Make ``target`` the concatenation of ``(key, size)`` parts, durably, without passing bytes through Python
-        where the kernel can copy. Repeatable; the parts stay."""
-
-    def delete(self, key: Key) -> bool:
-        """Remove the bytes. A missing key is fine. False if a writer holds it, and then nothing is removed."""
+    def delete(self, key: Key, *, unless: Callable[[Key], bool] | None = None) -> bool:
+        """Remove the bytes. A missing key is fine. False if a writer holds it, or if ``unless`` says so, which is asked
+        while no writer can begin or still be deciding; then nothing is removed."""
 
     def size(self, key: Key) -> int | None:
         """How many bytes are kept under the key, None for no such key."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from carboy.combining import Combiner, Request
 from carboy.errors import (
@@ -73,8 +73,9 @@ class Headroom:
 class LocalWriter:
     """Writes one blob's file at a moving place; see :class:`carboy.storage.base.Writer`."""
 
-    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool) -> None:
+    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
         self._fd = fd
+        self._open = open_blob
         self._at = at
         self._headroom = headroom
         self._durable = durable
@@ -101,6 +102,19 @@ class LocalWriter:
             at += len(stored)
             view = view[len(stored):]
         return True
+
+    def copy(self, key: Key, start: int, size: int) -> None:
+        self._headroom.spend(size)
+        source = self._open(key)
+        try:
+            if os.fstat(source).st_size < start + size:
+                raise BytesMissing("a piece of the upload is cut", key=key)
+            _copy(source, start, self._fd, self._at, size)
+        except OSError as error:
+            raise storage_error(error) from error
+        finally:
+            os.close(source)
+        self._at += size
 
     def flush(self) -> DriverState:
         if self._failed:
@@ -147,16 +161,11 @@ class LocalStorage:
     @contextmanager
     def stage(self, size: int | None) -> Iterator[tuple[Key, LocalWriter]]:
         key, fd = self._births.do(None)
-        writer = LocalWriter(fd, 0, self._headroom(), self._durable)
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
         try:
             yield key, writer
         finally:
             writer.close()
-
-    def create(self, key: Key, size: int | None) -> DriverState:
-        os.close(self._create(key))
-        self._sync_folder(key)
-        return {}
 
     @contextmanager
     def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> Iterator[LocalWriter]:
@@ -166,7 +175,7 @@ class LocalStorage:
         if not try_lock(fd, at, end):
             os.close(fd)
             raise RangeBusy("another request is writing these bytes", start=at, end=end)
-        writer = LocalWriter(fd, at, self._headroom(), self._durable)
+        writer = LocalWriter(fd, at, self._headroom(), self._durable, self._open_readable)
         try:
             yield writer
         finally:
@@ -185,32 +194,12 @@ class LocalStorage:
         finally:
             os.close(fd)
 
-    def join(self, target: Key, parts: list[tuple[Key, int]]) -> None:
-        fd = self._open(target, os.O_RDWR)
-        try:
-            if fd is None:
-                fd = self._create(target)
-                self._sync_folder(target)
-            elif not try_lock(fd):
-                raise RangeBusy("these bytes are being joined by another request")
-            self._headroom().spend(sum(size for _, size in parts))
-            os.ftruncate(fd, 0)
-            for key, size in parts:
-                self._append(fd, key, size)
-            if self._durable:
-                os.fdatasync(fd)
-        except OSError as error:
-            raise storage_error(error) from error
-        finally:
-            if fd is not None:
-                os.close(fd)
-
-    def delete(self, key: Key) -> bool:
+    def delete(self, key: Key, *, unless: Callable[[Key], bool] | None = None) -> bool:
         fd = self._open(key, os.O_WRONLY)
         if fd is None:
             return True
         try:
-            if not try_lock(fd):
+            if not try_lock(fd) or (unless and unless(key)):
                 return False
             os.unlink(_name(key), dir_fd=self._folder(key))
         except FileNotFoundError:
@@ -228,10 +217,7 @@ class LocalStorage:
         return _pieces(file, span)
 
     def open(self, key: Key) -> BinaryIO:
-        fd = self._open(key, os.O_RDONLY)
-        if fd is None:
-            raise BytesMissing("the stored bytes are missing")
-        return os.fdopen(fd, "rb", buffering=0)
+        return os.fdopen(self._open_readable(key), "rb", buffering=0)
 
     def path(self, key: Key) -> str:
         return key
@@ -284,6 +270,12 @@ class LocalStorage:
         except OSError as error:
             raise storage_error(error) from error
 
+    def _open_readable(self, key: Key) -> int:
+        fd = self._open(key, os.O_RDONLY)
+        if fd is None:
+            raise BytesMissing("the stored bytes are missing", key=key)
+        return fd
+
     def _folder(self, key: Key) -> int:
         shard = key[:2]
         fd = self._folders.get(shard)
@@ -318,17 +310,6 @@ class LocalStorage:
                 os.fdatasync(fd)
         except OSError as error:
             raise storage_error(error) from error
-
-    def _append(self, fd: int, key: Key, size: int) -> None:
-        source = self._open(key, os.O_RDONLY)
-        if source is None:
-            raise BytesMissing("a piece of the upload is missing", key=key)
-        try:
-            if os.fstat(source).st_size < size:
-                raise BytesMissing("a piece of the upload is cut", key=key)
-            _copy(source, fd, size)
-        finally:
-            os.close(source)
 
 
 def _name(key: Key) -> str:
@@ -370,23 +351,22 @@ def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
             left = None if left is None else left - len(piece)
 
 
-def _copy(source: int, target: int, size: int) -> None:
-    """Append ``size`` bytes of one file to another at its position; in the kernel where it can."""
-    kernel: Any = getattr(os, "copy_file_range", None)
-    while size:
+def _copy(source: int, start: int, target: int, at: int, size: int) -> None:
+    """Copy between files; in the kernel where it can (copy_file_range(2), a reflink on file systems that share)."""
+    copy: Callable[..., int] = getattr(os, "copy_file_range", _copy_piece)
+    done = 0
+    while done < size:
         try:
-            if kernel is None:
-                raise OSError(errno.ENOSYS, "no copy_file_range")
-            copied = kernel(source, target, min(size, 2**30))
+            copied = copy(source, target, min(size - done, 2**30), start + done, at + done)
         except OSError as error:
-            if error.errno not in _COPY_IN_USERSPACE:
+            if error.errno not in _COPY_IN_USERSPACE or copy is _copy_piece:
                 raise
-            kernel = _copy_piece
+            copy = _copy_piece
             continue
         if not copied:
             raise OSError(errno.EIO, "a piece ended early")
-        size -= copied
+        done += copied
 
 
-def _copy_piece(source: int, target: int, size: int) -> int:
-    return os.write(target, os.read(source, min(size, _PIECE)))
+def _copy_piece(source: int, target: int, size: int, start: int, at: int) -> int:
+    return os.pwrite(target, os.pread(source, min(size, _PIECE), start), at)
