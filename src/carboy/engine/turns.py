@@ -1,0 +1,94 @@
+"""Who may write: a second request for bytes that another is writing asks the first to let go, and takes over.
+
+The storage's range locks decide, between processes too; this only keeps the sources of this process, so that the one in the
+way can be told to stop. It then flushes, records and lets go.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from carboy.errors import RangeBusy
+from carboy.model import Key
+from carboy.streams import Source
+
+W = TypeVar("W")
+
+
+@dataclass(eq=False, slots=True)
+class _Turn:
+    key: Key
+    start: int
+    end: int | None
+    source: Source
+
+    def overlaps(self, start: int, end: int | None) -> bool:
+        return (end is None or self.start < end) and (self.end is None or start < self.end)
+
+
+class Turns:
+    """The writers of this process. Thread-safe."""
+
+    def __init__(self, patience: float = 5.0) -> None:
+        self._patience = patience
+        self._turns: set[_Turn] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, key: Key, start: int, end: int | None, source: Source,
+             lock: Callable[[], AbstractContextManager[W]]) -> Iterator[W]:
+        """Hold what ``lock()`` gives for the block, having asked those in the way to stop. Raises RangeBusy if they
+        have not let go within the patience."""
+        turn = _Turn(key, start, end, source)
+        with self._locked(turn, lock) as held:
+            with self._changed:
+                self._turns.add(turn)
+            try:
+                yield held
+            finally:
+                with self._changed:
+                    self._turns.discard(turn)
+        with self._changed:
+            self._changed.notify_all()
+
+    def stop(self, key: Key) -> None:
+        """Ask every writer of the key to end."""
+        with self._changed:
+            for turn in self._turns:
+                if turn.key == key:
+                    turn.source.stop()
+
+    def stop_all(self) -> None:
+        """Ask every writer to end: the process is about to."""
+        with self._changed:
+            for turn in self._turns:
+                turn.source.stop()
+
+    @contextmanager
+    def _locked(self, turn: _Turn, lock: Callable[[], AbstractContextManager[W]]) -> Iterator[W]:
+        deadline = time.monotonic() + self._patience
+        while True:
+            manager = lock()
+            try:
+                held = manager.__enter__()
+                break
+            except RangeBusy:
+                if time.monotonic() > deadline:
+                    raise
+                self._ask(turn)
+        try:
+            yield held
+        finally:
+            manager.__exit__(None, None, None)
+
+    def _ask(self, wanted: _Turn) -> None:
+        with self._changed:
+            for turn in self._turns:
+                if turn.key == wanted.key and turn.overlaps(wanted.start, wanted.end):
+                    turn.source.stop()
+            self._changed.wait(0.02)
