@@ -124,6 +124,11 @@ class Pump:
         self.head = b""
 
     @property
+    def start(self) -> int:
+        """Where the first byte belongs."""
+        return self._from
+
+    @property
     def received(self) -> int:
         """Bytes taken in, compared ones included."""
         return self._position - self._from

@@ -17,9 +17,9 @@ class Writer(Protocol):
     closed only after the commit that names its bytes has been decided."""
 
     def write(self, data: memoryview | bytes) -> None:
-        """Take all of ``data`` at the current place and move on.
+        """Take all of ``data`` at the current place and move on. Past the locked range the lock grows first.
 
-        Raises StorageFull, StorageReadOnly or StorageFailed.
+        Raises RangeBusy, StorageFull, StorageReadOnly or StorageFailed.
         """
 
     def compare(self, data: memoryview | bytes) -> bool:

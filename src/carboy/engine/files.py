@@ -1,0 +1,107 @@
+"""The life of a file once it is there: found, listed, deleted. Every call is authorised here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from carboy.catalog.base import Catalog
+from carboy.config import Settings, SpaceSettings
+from carboy.engine.access import actions, authorise
+from carboy.engine.receive import Target
+from carboy.errors import NotFound
+from carboy.model import NOBODY, Action, Condition, File, Page, Principal, Version
+from carboy.storage.base import Storage
+
+
+class Files:
+    """Files of all spaces, as one principal or another may see them.
+
+    In a private space each owner has a tree of its own: its paths begin with the owner's id in the catalog, which nobody
+    but an administrator sees.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage],
+                 clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._storages = storages
+        self._clock = clock
+
+    def rules(self, space: str) -> SpaceSettings | None:
+        return self._settings.spaces.get(space)
+
+    def target(self, principal: Principal, space: str, path: str, *, metadata: Mapping[str, str] | None = None,
+               condition: Condition = Condition()) -> Target:
+        """Where the principal's new file goes. Raises what ``authorise`` raises for writing."""
+        rules = self._authorised(principal, "write", space)
+        return Target(space, self._home(principal, space, rules) + path, principal.id, rules, metadata or {}, condition)
+
+    def at(self, principal: Principal, space: str, path: str, action: Action = "read") -> File:
+        """The file at a path. Raises NotFound, and what ``authorise`` raises."""
+        rules = self._authorised(principal, action, space)
+        file = self._catalog.file_at(space, self._home(principal, space, rules) + path)
+        if file is None:
+            raise NotFound(f"there is no file {path!r} in the space {space!r}", space=space, path=path)
+        return file
+
+    def get(self, principal: Principal, id: str, action: Action = "read") -> File:
+        """The file with this id, wherever it is. What the principal may not see is NotFound, as what isn't there."""
+        file = self._catalog.file(id)
+        if file is None:
+            if principal.kind == "nobody":
+                authorise(principal, action, "", None)
+            raise NotFound("there is no such file", id=id)
+        rules = self.rules(file.space)
+        authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
+        return file
+
+    def list(self, principal: Principal, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,
+             folders: bool = False) -> Page:
+        """A page of the files the principal may see in a space, by path."""
+        rules = self._authorised(principal, "read", space)
+        home = self._home(principal, space, rules)
+        page = self._catalog.files(space, prefix=home + prefix, cursor=cursor, limit=limit, folders=folders)
+        return replace(page, folders=[folder.removeprefix(home) for folder in page.folders])
+
+    def delete(self, principal: Principal, file: File, *, etags: tuple[str, ...] | None = None) -> None:
+        """Forget the file. Its bytes go after the grace, so that downloads under way end well. Raises PreconditionFailed."""
+        rules = self.rules(file.space)
+        authorise(principal, "delete", file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
+        if self._catalog.delete_file(file.id, now=self._clock(), etags=etags) is None:
+            raise NotFound("there is no such file any more", id=file.id)
+
+    def versions(self, file: File) -> list[Version]:
+        return self._catalog.versions(file.id)
+
+    def version(self, file: File, number: int) -> Version | None:
+        """An older content; None for the current one. Raises NotFound."""
+        if number == file.version:
+            return None
+        for version in self.versions(file):
+            if version.number == number:
+                return version
+        raise NotFound(f"{file.name!r} has no version {number}", version=number)
+
+    def storage(self, file: File) -> Storage:
+        return self._storages[file.blob.storage]
+
+    def shown_path(self, file: File) -> str:
+        """The path as its owner writes it."""
+        rules = self.rules(file.space)
+        return file.path.partition("/")[2] if rules and rules.private else file.path
+
+    def is_public(self, file: File) -> bool:
+        """Whether anybody may read it."""
+        return "read" in actions(NOBODY, file.space, self.rules(file.space))
+
+    def _authorised(self, principal: Principal, action: Action, space: str) -> SpaceSettings:
+        rules = self.rules(space)
+        authorise(principal, action, space, rules)
+        if rules is None:
+            raise NotFound(f"there is no space {space!r}", space=space)
+        return rules
+
+    def _home(self, principal: Principal, space: str, rules: SpaceSettings) -> str:
+        return f"{principal.id or 'nobody'}/" if rules.private else ""

@@ -1,0 +1,194 @@
+"""Files that come whole in one request: a body, or the parts of a form. All of a request's files are placed, or none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from carboy import streams
+from carboy.catalog.base import Catalog, Reservation
+from carboy.config import Settings, SpaceSettings
+from carboy.engine import limits
+from carboy.engine.checkpoints import Checkpoints
+from carboy.errors import CommitUnknown
+from carboy.model import Blob, Condition, Key, Placed, Placement
+from carboy.storage.base import Storage, Writer
+
+Digests = Sequence[tuple[str, bytes]]
+"""``(algorithm, digest)`` pairs that the bytes must have, algorithms as in ``checksums.DIGEST_SIZES``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a file is to go, already authorised, its path already clean."""
+
+    space: str
+    path: str
+    owner: str | None
+    rules: SpaceSettings
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    condition: Condition = Condition()
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    def placement(self, blob: Blob, media_type: str) -> Placement:
+        return Placement(self.space, self.path, self.owner, media_type, self.metadata, blob, self.condition,
+                         self.rules.on_conflict, self.rules.versions)
+
+
+class Incoming:
+    """One file on its way in. ``target`` may be replaced until the delivery is published (fields may come after files)."""
+
+    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, checkpoints: Checkpoints) -> None:
+        self.target = target
+        self.key = key
+        self._writer = writer
+        self._expected = digests
+        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True)
+        self._checkpoints = checkpoints
+        self._media_type: str | None = None
+        self._flushing: Future[Any] | None = None
+
+    @property
+    def received(self) -> int:
+        return self._pump.received
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take the next bytes. Raises TooLarge, UnsupportedType (as soon as the first bytes tell) or a storage's error."""
+        self._pump.feed(data)
+        if self._media_type is None and len(self._pump.head) >= streams.HEAD_SIZE:
+            self._detect()
+        self._checkpoints.tick(self._pump.received)
+
+    def end(self, executor: Executor | None = None) -> None:
+        """There are no more bytes. Raises DigestMismatch. With an executor the sync begins there, not here."""
+        self._pump.verify(self._expected)
+        if self._media_type is None:
+            self._detect()
+        if executor:
+            self._flushing = executor.submit(self._writer.flush)
+
+    def placement(self, storage: str, now: float) -> Placement:
+        """Flush, and say what is to be placed. Raises StorageFailed."""
+        self._checkpoints.settle()
+        if self._flushing:
+            self._flushing.result()
+        else:
+            self._writer.flush()
+        spans = self._pump.spans()
+        sha256 = self._pump.digest("sha-256") if "sha-256" in dict(self._expected) else None
+        blob = Blob(self.key[3:], storage, self.key, self._pump.received, spans[0].crc if spans else 0, sha256, now)
+        return self.target.placement(blob, self._media_type or "application/octet-stream")
+
+    def _detect(self) -> None:
+        self._media_type = limits.media_type(self._pump.head, self.target.name, self.target.rules)
+
+
+class Delivery:
+    """The files of one request, until they are published or thrown away."""
+
+    def __init__(self, receiver: Receiver, owner: str | None) -> None:
+        self._receiver = receiver
+        self._owner = owner or ""
+        self._writers = ExitStack()
+        self._incoming: list[Incoming] = []
+        self._storages: list[Storage] = []
+        self._reservation: Reservation | None = None
+        self._keep = False
+
+    def open(self, target: Target, *, size: int | None = None, digests: Digests = ()) -> Incoming:
+        """Begin a file. Raises TooLarge or StorageFull for a declared ``size`` that won't fit."""
+        limit = limits.largest(self._receiver.settings, target.rules)
+        limits.check_size(size, limit)
+        storage = self._receiver.storages[target.rules.storage]
+        key, writer = self._writers.enter_context(storage.stage(size))
+        self._storages.append(storage)
+        checkpoints = Checkpoints(self._receiver.executor, lambda: writer.flush,
+                                  every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=float("inf"))
+        incoming = Incoming(target, key, writer, limit, digests, checkpoints)
+        self._incoming.append(incoming)
+        if size is not None and size >= self._receiver.settings.reserve_from:
+            self._reserve(storage, key, size)
+        return incoming
+
+    def publish(self) -> list[Placed]:
+        """Sync all, then place all in one transaction. Raises what ``Catalog.place`` and the storage raise."""
+        now = self._receiver.clock()
+        placements = [incoming.placement(storage.name, now)
+                      for incoming, storage in zip(self._incoming, self._storages, strict=True)]
+        try:
+            placed = self._receiver.catalog.place(placements, now=now, release=self._reservation and self._reservation.id)
+        except CommitUnknown:
+            self._keep = True
+            return self._read_again(placements)
+        self._keep = True
+        return placed
+
+    def close(self) -> None:
+        """Let the writers go; bytes that were not published are removed."""
+        self._writers.close()
+        if self._keep:
+            return
+        for incoming, storage in zip(self._incoming, self._storages, strict=True):
+            storage.delete(incoming.key)
+        if self._reservation:
+            self._receiver.catalog.release(self._reservation.id)
+
+    def _reserve(self, storage: Storage, key: Key, size: int) -> None:
+        settings, now = self._receiver.settings, self._receiver.clock()
+        room = storage.room()
+        reservation = Reservation(key, storage.name, self._owner, size, now + settings.reservation_expiry)
+        self._receiver.catalog.reserve(reservation, room=room, cap=int(room * settings.reservation_cap), now=now)
+        self._reservation = reservation
+
+    def _read_again(self, placements: Sequence[Placement]) -> list[Placed]:
+        placed = []
+        for placement in placements:
+            file = self._receiver.catalog.file_at(placement.space, placement.path)
+            if file is None or file.blob.id != placement.blob.id:
+                raise CommitUnknown("it is unknown whether the file was kept; ask for it, then send it again")
+            placed.append(Placed(file, created=file.version == 1))
+        return placed
+
+
+class Receiver:
+    """Takes files that come whole in one request."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], executor: Executor,
+                 clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.storages = storages
+        self.executor = executor
+        self.clock = clock
+
+    @contextmanager
+    def delivery(self, owner: str | None) -> Iterator[Delivery]:
+        """A delivery that keeps nothing unless it is published in the block."""
+        delivery = Delivery(self, owner)
+        try:
+            yield delivery
+        finally:
+            delivery.close()
+
+    def receive(self, target: Target, source: streams.Source, *, digests: Digests = ()) -> Placed:
+        """The source's bytes become the file. When this returns they are on stable storage and in the catalog.
+
+        Raises BodyCut or TooSlow where the source did not end by itself, and then keeps nothing.
+        """
+        with self.delivery(target.owner) as delivery:
+            incoming = delivery.open(target, size=source.remaining, digests=digests)
+            for piece in source.lend():
+                incoming.feed(piece)
+            failure = streams.ending_error(source, incoming.received)
+            if failure:
+                raise failure
+            incoming.end()
+            return delivery.publish()[0]
+

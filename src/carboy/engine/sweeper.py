@@ -1,0 +1,90 @@
+"""Upkeep beside live traffic: expired uploads, completions a crash cut off, deleted and orphaned bytes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from carboy.catalog.base import Catalog, batched
+from carboy.config import Settings
+from carboy.engine.uploads import Uploads
+from carboy.errors import CarboyError
+from carboy.model import Key
+from carboy.storage.base import Storage
+
+log = logging.getLogger("carboy.sweeper")
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one run did, in items."""
+
+    expired: int = 0
+    completed: int = 0
+    deleted: int = 0
+    orphans: int = 0
+    purged: int = 0
+
+
+class Sweeper:
+    """Everything it does is repeatable and safe beside writers of any process."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], uploads: Uploads,
+                 clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._storages = storages
+        self._uploads = uploads
+        self._clock = clock
+
+    def run(self, *, orphans: bool = True, grace: float | None = None) -> Swept:
+        """One round. ``grace`` in seconds overrides the setting ``delete_grace``."""
+        swept = Swept()
+        now = self._clock()
+        swept.completed = self._complete()
+        swept.expired = self._expire(now)
+        swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
+        swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
+        swept.purged = self._catalog.purge(now=now)
+        return swept
+
+    def _complete(self) -> int:
+        done = 0
+        for upload in self._catalog.covered_uploads():
+            with suppress(CarboyError):
+                done += self._uploads.progress(upload.id).upload.state == "complete"
+        return done
+
+    def _expire(self, now: float) -> int:
+        done = 0
+        for upload in self._catalog.expired_uploads(now=now):
+            done += self._catalog.end_upload(upload.id, "expired", now=now, expires_at=now + self._settings.upload_expiry)
+            self._uploads.turns.stop(upload.key)
+        return done
+
+    def _delete(self, before: float) -> int:
+        done = 0
+        for storage in self._storages.values():
+            keys = [key for key in self._catalog.condemned(storage.name, before=before) if storage.delete(key)]
+            if keys:
+                self._catalog.forget(storage.name, keys)
+            done += len(keys)
+        return done
+
+    def _orphans(self, storage: Storage) -> int:
+        """The storage is listed first and the catalog asked after that, once more under the file's lock: whatever was
+        committed in between is known by then, and a writer holds its lock until its commit is decided."""
+        done = 0
+        for keys in batched(storage.keys(), 500):
+            known = self._catalog.known(storage.name, keys)
+            for key in keys:
+                if key not in known and storage.delete(key, unless=lambda key: self._knows(storage, key)):
+                    log.info("removed orphaned bytes %s", key)
+                    done += 1
+        return done
+
+    def _knows(self, storage: Storage, key: Key) -> bool:
+        return bool(self._catalog.known(storage.name, [key]))
