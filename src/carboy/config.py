@@ -6,11 +6,12 @@ Precedence: arguments (the command line's flags), then ``CARBOY_*`` variables, t
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
 from carboy.errors import ConfigError
 
@@ -113,11 +114,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
                                    env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
                                    file_secret_settings: PydanticBaseSettingsSource) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, settings_cls._toml())
-
-    @classmethod
-    def _toml(cls) -> Path:
-        return Path("carboy.toml")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, getattr(settings_cls, "_toml", Path("carboy.toml")))
 
 
 def load(toml: Path | None = None, **flags: Any) -> Settings:
@@ -127,11 +124,16 @@ def load(toml: Path | None = None, **flags: Any) -> Settings:
     """
     if toml is not None and not toml.is_file():
         raise ConfigError(f"there is no file {str(toml)!r}", file=str(toml))
-    source = type("Settings", (Settings,), {"_toml": classmethod(lambda cls: toml)}) if toml else Settings
+    source = type("Settings", (Settings,), {"_toml": toml}) if toml else Settings
     try:
         settings: Settings = source(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name}: {first['msg']}", setting=name) from None
+        wrong = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{name}: {wrong}", setting=name) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{toml or 'carboy.toml'} is not TOML: {error}") from None
+    except SettingsError as error:
+        raise ConfigError(f"{error}: a variable holds no JSON where JSON is due") from None
     return settings

@@ -1,0 +1,28 @@
+"""``carboy db upgrade``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from carboy.cli.common import located, settings_for
+
+
+@click.group()
+def db() -> None:
+    """The catalog's database."""
+
+
+@db.command()
+@located
+def upgrade(config: Path | None, data: Path | None) -> None:
+    """Bring the catalog's schema up to this version of Carboy. SQLite is copied first; the server does it by itself."""
+    from carboy.bootstrap import open_carboy
+
+    carboy = open_carboy(settings_for(config, data))
+    try:
+        carboy.catalog.migrate()
+    finally:
+        carboy.catalog.close()
+    click.echo("the catalog is up to date")
