@@ -1,0 +1,238 @@
+"""Cut the power, kill the server, and check what clients were told.
+
+    python tests/faults/crash.py --rounds 200 --fs ext4,xfs --seconds 3 --json crash.json
+
+Every round puts mixed load on the real server, strikes at a random moment, starts the server again over what is left and
+compares it with the journal of answers. The kinds of fault take turns:
+
+- ``power``: the file system stops dead (its journal's tail is lost), then the server is killed and the disk mounted again;
+- ``power at start``: the same while the server starts for the first time over an empty disk;
+- ``kill``: ``kill -9`` of the whole process group;
+- ``kill at call``: ``kill -9`` of a worker when one of its threads enters its n-th system call of one kind (strace); the
+  service then goes on for a while with another worker, or the group is killed at once.
+
+The exit status is 1 if anything was lost or wrong. The seed of a round repeats its load, not its timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import get_args
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.check import LOST, Check
+from faults.disk import MIB, Disk, FileSystem, until, why_not
+from faults.journal import Journal
+from faults.load import Load
+from faults.runner import CARBOY, Server
+
+KINDS = ("power", "kill", "power", "kill at call", "power", "power at start")
+ROUNDS_PER_DISK = 3
+CALLS = ("pwrite64", "fdatasync", "fsync", "sendto", "openat", "ftruncate", "write", "close", "copy_file_range")
+SETTINGS = {"CARBOY_DELETE_GRACE": 1, "CARBOY_SWEEP_INTERVAL": 1, "CARBOY_ORPHAN_INTERVAL": 2}
+"""The sweeper runs often, so that it is in the middle of something when the power goes."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round did and found."""
+
+    number: int
+    kind: str
+    fs: str
+    seed: int
+    after_seconds: float = 0.0
+    struck_at: str = ""
+    told: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+class Bench:
+    """One disk with one server over it, for a few rounds."""
+
+    def __init__(self, folder: Path, fs: FileSystem, command: Sequence[str]) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.disk = Disk(folder, fs)
+        self.disk.mount()
+        self.server = Server(self.disk.root / "data", folder / "server.log", command=command, settings=SETTINGS)
+        self.journal = Journal()
+
+    def strike(self, round: Round, seconds: float) -> None:
+        """Load, the fault, and the server dead on a disk that is mounted again."""
+        chance = random.Random(round.seed)
+        round.after_seconds = round_to_ms(chance.uniform(0.05, seconds))
+        if round.kind == "power at start":
+            self._strike_at_start(round)
+        else:
+            self.server.start()
+            load = Load(self.server.address, self.journal, round.seed).start()
+            time.sleep(round.after_seconds)
+            {"power": self._cut_power, "kill": self.server.kill, "kill at call": lambda: self._kill_at_call(round, chance, seconds)}[round.kind]()
+            self.server.kill()
+            load.stop()
+            round.told = dict(sorted(load.told.items()))
+        if round.kind.startswith("power"):
+            self.disk.unmount()
+            self.disk.mount()
+
+    def check(self, round: Round) -> None:
+        """Start again, compare with what clients were told, stop."""
+        self.server.start()
+        try:
+            check = Check(self.server, self.journal).run()
+        finally:
+            self.server.kill()
+        round.counts, round.problems = dict(sorted(check.counts.items())), check.problems
+
+    def close(self) -> None:
+        self.server.kill()
+        self.disk.destroy()
+
+    def _cut_power(self) -> None:
+        self.disk.cut_power()
+
+    def _strike_at_start(self, round: Round) -> None:
+        self.server.spawn()
+        time.sleep(round.after_seconds / 3)
+        self.disk.cut_power()
+        self.server.kill()
+
+    def _kill_at_call(self, round: Round, chance: random.Random, seconds: float) -> None:
+        call, when = chance.choice(CALLS), int(200 ** chance.random())
+        round.struck_at = f"{call} number {when} of a thread"
+        with Tracer(self.server, f"inject={call}:signal=KILL:when={when}", call) as tracer:
+            tracer.wait_for_a_kill(seconds)
+            if chance.random() < 0.5:
+                return
+            tracer.detach()
+            time.sleep(chance.uniform(0, seconds / 2))
+
+
+class Tracer:
+    """strace on all processes of a running server."""
+
+    def __init__(self, server: Server, inject: str, call: str) -> None:
+        self._pids = server.processes()
+        pids = [part for pid in self._pids for part in ("-p", str(pid))]
+        self._process = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, *pids],
+                                         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait_for_a_kill(self, seconds: float) -> None:
+        """Until one of the processes is gone, or the time is over because nobody made the n-th call."""
+        try:
+            until(lambda: not all(map(_alive, self._pids)), "a worker was killed", seconds)
+        except TimeoutError:
+            pass
+
+    def detach(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def round_to_ms(seconds: float) -> float:
+    return int(seconds * 1000) / 1000
+
+
+def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: float, seed: int, kinds: Sequence[str] = KINDS,
+        command: Sequence[str] = CARBOY, report: Callable[[Round], None] = lambda round: None) -> list[Round]:
+    """``rounds`` rounds, the kinds in turn and the file systems too; a disk serves up to three rounds, so that what an
+    earlier fault left behind meets a later one."""
+    done: list[Round] = []
+    bench: Bench | None = None
+    try:
+        for number in range(rounds):
+            kind, fs = kinds[number % len(kinds)], systems[number // ROUNDS_PER_DISK % len(systems)]
+            if bench is None or number % ROUNDS_PER_DISK == 0 or kind == "power at start" or done[-1].problems:
+                if bench:
+                    bench.close()
+                bench = Bench(folder / f"disk-{number}", fs, command)
+            done.append(Round(number + 1, kind, fs, seed + number))
+            bench.strike(done[-1], seconds)
+            bench.check(done[-1])
+            report(done[-1])
+    finally:
+        if bench:
+            bench.close()
+    return done
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, object]:
+    """The figures of all rounds together."""
+    counts: Counter[str] = Counter()
+    for round in rounds:
+        counts.update(round.counts)
+    return {
+        "rounds": len(rounds),
+        "rounds_by_kind": dict(Counter(f"{round.kind}, {round.fs}" for round in rounds)),
+        "rounds_with_problems": sum(bool(round.problems) for round in rounds),
+        "lost": counts[LOST],
+        "problems": sum(len(round.problems) for round in rounds),
+        "counts": dict(sorted(counts.items())),
+    }
+
+
+def _print_round(round: Round) -> None:
+    counts = Counter(round.counts)
+    print(f"{round.number:4} {round.kind:15} {round.fs:5} {round.after_seconds:6.2f} s  {counts['files_acknowledged']:5} files "
+          f"{counts['chunks_acknowledged']:4} chunks {counts['bytes_read_back'] / MIB:7.1f} MiB read back  "
+          f"lost {counts[LOST]}  {round.struck_at}", flush=True)
+    for problem in round.problems:
+        print(f"       {problem}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--fs", default="ext4,xfs", help="file systems, with commas between")
+    parser.add_argument("--seconds", type=float, default=3.0, help="the longest load before the fault")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of fault, with commas between")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--json", type=Path, help="write the report there")
+    chosen = parser.parse_args()
+    systems = [fs for fs in get_args(FileSystem) if fs in chosen.fs.split(",")]
+    if reason := why_not("strace"):
+        print(f"crash: {reason}", file=sys.stderr)
+        return 2
+    seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(10**9)
+    print(f"seed {seed}, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="carboy-crash-") as folder:
+        rounds = run(Path(folder), rounds=chosen.rounds, systems=systems, seconds=chosen.seconds, seed=seed,
+                     kinds=chosen.kinds.split(","), report=_print_round)
+    figures = summary(rounds)
+    print(json.dumps(figures, indent=2))
+    if chosen.json:
+        about = {"seed": seed, "kernel": platform.release(), "python": platform.python_version(), "seconds": chosen.seconds}
+        chosen.json.write_text(json.dumps(about | figures | {"each": [asdict(round) for round in rounds]}, indent=1) + "\n")
+    return 1 if figures["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Mixed traffic: many clients at once that put, replace, delete, send forms and chunks, and note what they are told."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from faults.journal import Change, Chunked, Content, Journal, Told
+from faults.runner import Answer, Client
+
+EMPTY = Content(0, 0)
+KIB, MIB = 2**10, 2**20
+SHARED_PATHS = 6
+OPEN_CHUNKED = 6
+
+STEPS = {"put_small": 8, "put_large": 2, "replace": 4, "delete": 3, "form": 3, "album": 2, "send_chunk": 14}
+
+
+class Load:
+    """``clients`` threads, each with a connection of its own. At most ``budget`` bytes of content are made."""
+
+    def __init__(self, address: tuple[str, int], journal: Journal, seed: int, *, clients: int = 8, budget: int = 192 * MIB) -> None:
+        self._address, self._journal, self._seed = address, journal, seed
+        self._left = budget
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._open: list[Chunked] = []
+        self.told: Counter[str] = Counter()
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
+
+    def start(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def stop(self) -> None:
+        """No new operations; waits for those under way to be answered or cut."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(120)
+            if thread.is_alive():
+                raise TimeoutError("a client waits for an answer that never comes")
+
+    def _run(self, number: int) -> None:
+        chance = random.Random(f"{self._seed}/{number}")
+        client = LoadClient(self, Client(self._address, timeout=30), number, chance)
+        names, weights = list(STEPS), list(STEPS.values())
+        while not self._stop.is_set():
+            getattr(client, chance.choices(names, weights)[0])()
+        client.close()
+
+    def content(self, chance: random.Random, size: int) -> Content:
+        """A new content; empty once the budget is spent."""
+        with self._lock:
+            if size > self._left:
+                return EMPTY
+            self._left -= size
+        return Content(chance.getrandbits(100), size) if size else EMPTY
+
+    def tell(self, step: str, ask: Callable[[], Answer]) -> Told:
+        """What the client was told. A 5xx other than a full disk says nothing about what was done."""
+        try:
+            answer = ask()
+        except (OSError, http.client.HTTPException):
+            self._count(f"{step} unanswered")
+            self._stop.wait(0.05)
+            return "nothing"
+        self._count(f"{step} {answer.status}")
+        if answer.ok:
+            return "yes"
+        return "no" if answer.status < 500 or answer.status == 507 else "nothing"
+
+    def change(self, step: str, paths: dict[str, Content | None], ask: Callable[[], Answer]) -> Change:
+        change = self._journal.begin(paths)
+        self._journal.settle(change, self.tell(step, ask))
+        return change
+
+    def pick_chunk(self, chance: random.Random) -> tuple[Chunked, int | None]:
+        """An upload under way and a chunk of it to send (sometimes one sent before); None: all were sent, complete it."""
+        with self._lock:
+            if len(self._open) < OPEN_CHUNKED:
+                self._open.append(self._new_chunked(chance))
+            upload = chance.choice(self._open)
+            fresh = [index for index in range(upload.count) if index not in upload.told]
+            if upload.told and (chance.random() < 0.04 or not fresh):
+                again = [index for index, told in upload.told.items() if told != "yes" or fresh]
+                index = chance.choice(again) if again else None
+            else:
+                index = chance.choice(fresh)
+            if index is None:
+                self._open.remove(upload)
+            else:
+                upload.told.setdefault(index, "nothing")
+            return upload, index
+
+    def _new_chunked(self, chance: random.Random) -> Chunked:
+        size = chance.randrange(16, 6 * MIB if self._left > 6 * MIB else 64 * KIB)
+        self._left -= size
+        upload = Chunked(f"chunked-{chance.getrandbits(64):016x}.bin", Content(chance.getrandbits(100), size),
+                         max(64 * KIB, size // chance.randrange(1, 12)), chance.choice(["offset", "stride", "bare"]))
+        return self._journal.start_chunked(upload)
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self.told[what] += 1
+
+
+class LoadClient:
+    """The steps one client takes. Each public method is one operation."""
+
+    def __init__(self, load: Load, client: Client, number: int, chance: random.Random) -> None:
+        self._load, self._client, self._number, self._chance = load, client, number, chance
+        self._own: list[str] = []
+
+    def put_small(self) -> None:
+        self._put("put_small", f"small/{self._name()}", self._chance.choice([0, 16, self._size(64 * KIB)]))
+
+    def put_large(self) -> None:
+        self._put("put_large", f"large/{self._name()}", self._size(10 * MIB))
+
+    def replace(self) -> None:
+        self._put("replace", self._shared(), self._size(256 * KIB))
+
+    def delete(self) -> None:
+        own = self._own and self._chance.random() < 0.5
+        path = self._own.pop(self._chance.randrange(len(self._own))) if own else self._shared()
+        self._load.change("delete", {path: None}, lambda: self._client.delete(path))
+
+    def form(self) -> None:
+        """Files in a folder of their own."""
+        self._form("form", f"forms/{self._name()}", self._chance.randrange(2, 7))
+
+    def album(self) -> None:
+        """The same three files again and again: they must always be of one and the same form."""
+        self._form("album", f"album-{self._number}", 3)
+
+    def send_chunk(self) -> None:
+        upload, index = self._load.pick_chunk(self._chance)
+        if index is None:
+            upload.completed = "nothing"
+            upload.completed = self._load.tell("complete", lambda: self._client.complete(upload.file_id, upload.count))
+            return
+        data, fields = upload.chunk(index), upload.fields(index)
+        upload.note(index, self._load.tell(f"chunk_{upload.how}", lambda: self._client.chunk(upload.file_id, index, data, **fields)))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _put(self, step: str, path: str, size: int) -> None:
+        content = self._load.content(self._chance, size)
+        data = content.read()
+        change = self._load.change(step, {path: content}, lambda: self._client.put(path, data))
+        if change.told == "yes":
+            self._own.append(path)
+
+    def _form(self, step: str, folder: str, count: int) -> None:
+        contents = {str(n): self._load.content(self._chance, self._size(128 * KIB)) for n in range(count)}
+        files = [(name, content.read()) for name, content in contents.items()]
+        self._load.change(step, {f"{folder}/{name}": content for name, content in contents.items()},
+                          lambda: self._client.form(folder, files))
+
+    def _size(self, most: int) -> int:
+        return max(16, int(most ** self._chance.random()))
+
+    def _name(self) -> str:
+        return f"{self._chance.getrandbits(64):016x}"
+
+    def _shared(self) -> str:
+        return f"same/{self._chance.randrange(SHARED_PATHS)}"
