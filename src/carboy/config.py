@@ -51,7 +51,7 @@ class SpaceSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings of a Carboy server. Sizes take units, times are seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="CARBOY_", env_nested_delimiter="__", extra="forbid", frozen=True,
+    model_config = SettingsConfigDict(env_prefix="CARBOY_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file="carboy.toml",
                                       nested_model_default_partial_update=True)
 
     data: Path = Field(Path("data"), description="The folder of the catalog and the local storage.")
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
                                    env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
                                    file_secret_settings: PydanticBaseSettingsSource) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, getattr(settings_cls, "_toml", Path("carboy.toml")))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def load(toml: Path | None = None, **flags: Any) -> Settings:
@@ -124,7 +124,7 @@ def load(toml: Path | None = None, **flags: Any) -> Settings:
     """
     if toml is not None and not toml.is_file():
         raise ConfigError(f"there is no file {str(toml)!r}", file=str(toml))
-    source = type("Settings", (Settings,), {"_toml": toml}) if toml else Settings
+    source = type("Settings", (Settings,), {"model_config": {**Settings.model_config, "toml_file": toml}}) if toml else Settings
     try:
         settings: Settings = source(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:

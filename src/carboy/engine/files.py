@@ -57,7 +57,7 @@ class Files:
         authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
         return file
 
-    def list(self, principal: Principal, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,
+    def page(self, principal: Principal, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,
              folders: bool = False) -> Page:
         """A page of the files the principal may see in a space, by path."""
         rules = self._authorised(principal, "read", space)

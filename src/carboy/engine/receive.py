@@ -123,7 +123,7 @@ class Delivery:
         placements = [incoming.placement(storage.name, now)
                       for incoming, storage in zip(self._incoming, self._storages, strict=True)]
         try:
-            placed = self._receiver.catalog.place(placements, now=now, release=self._reservation and self._reservation.id)
+            placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None)
         except CommitUnknown:
             self._keep = True
             return self._read_again(placements)
