@@ -1,0 +1,82 @@
+"""Settings -> objects. The only module that names a driver."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from carboy.catalog.base import Catalog
+from carboy.catalog.sql import open_catalog
+from carboy.config import Settings
+from carboy.engine.files import Files
+from carboy.engine.fsck import Fsck
+from carboy.engine.receive import Receiver
+from carboy.engine.sweeper import Sweeper
+from carboy.engine.tokens import Tokens
+from carboy.engine.uploads import Uploads
+from carboy.errors import ConfigError
+from carboy.storage.base import Storage
+from carboy.storage.local import LocalStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that a door into Carboy (HTTP, the command line) calls."""
+
+    settings: Settings
+    catalog: Catalog
+    storages: Mapping[str, Storage]
+    tokens: Tokens
+    files: Files
+    receiver: Receiver
+    uploads: Uploads
+    sweeper: Sweeper
+    fsck: Fsck
+
+
+def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -> Services:
+    """The services on these settings. No I/O: everything opens when first used, in each process for itself.
+
+    Raises ConfigError where a space names a storage that isn't there.
+    """
+    durable = settings.durability == "full"
+    catalog = open_catalog(database_url(settings), durable=durable)
+    storages: dict[str, Storage] = {"local": LocalStorage(settings.data.absolute() / "blobs", durable=durable)}
+    for name, space in settings.spaces.items():
+        if space.storage not in storages:
+            raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
+                              setting=f"spaces.{name}.storage")
+    executor = _executor()
+    uploads = Uploads(settings, catalog, storages, executor, clock)
+    return Services(settings, catalog, storages, Tokens(catalog, clock), Files(settings, catalog, storages, clock),
+                    Receiver(settings, catalog, storages, executor, clock), uploads,
+                    Sweeper(settings, catalog, storages, uploads, clock), Fsck(catalog, storages))
+
+
+def prepare(services: Services) -> str | None:
+    """Make what must exist before the first request: folders, schema, somebody who may administer. Repeatable.
+
+    Returns the secret of the first token if this start made it.
+    """
+    settings = services.settings
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if services.settings.database.startswith("postgresql"):
+        services.catalog.check()
+    else:
+        services.catalog.migrate()
+    for storage in services.storages.values():
+        storage.prepare()
+    return services.tokens.first(settings.data, settings.admin_token)
+
+
+def database_url(settings: Settings) -> str:
+    """The catalog's SQLAlchemy URL."""
+    return settings.database or f"sqlite:///{settings.data.absolute() / 'catalog.sqlite3'}"
+
+
+def _executor() -> Executor:
+    """For checkpoints. Its threads start when first used, so after a fork each process has its own."""
+    return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="checkpoint")

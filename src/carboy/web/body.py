@@ -1,0 +1,239 @@
+"""The body of a request as a Source: straight from the socket where that is possible, else from ``wsgi.input``.
+
+Under Carboy's own worker (gunicorn's gthread), an HTTP/1.1 body with a Content-Length is received into a borrowed buffer, after
+what the HTTP parser has already read. While the client is silent no buffer is held; while it is fast the kernel
+is asked to fill whole buffers (MSG_WAITALL). gunicorn's own reader is kept up to date, so that it knows where the next
+request begins.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from carboy.config import Settings
+from carboy.errors import InvalidRequest
+from carboy.streams import LARGE, MEDIUM, SMALL, BufferPool, Ending, Pace, Source, borrowed
+
+_GROWN = {SMALL: MEDIUM, MEDIUM: LARGE, LARGE: LARGE}
+_FAST_WAIT = struct.pack("@ll", 0, 250_000)
+_NO_WAIT_LIMIT = struct.pack("@ll", 0, 0)
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class SocketSource:
+    """A body of known length on a plain TCP connection that gunicorn's parser has handed over."""
+
+    def __init__(self, sock: socket.socket, reader: Any, pool: BufferPool, pace: Pace, *, expects_continue: bool = False) -> None:
+        self.ended: Ending = "open"
+        self._sock = sock
+        self._reader = reader
+        self._pool = pool
+        self._pace = pace
+        self._continue = expects_continue
+        self._stopped = False
+        self._size = SMALL
+        self._fast = False
+
+    @property
+    def remaining(self) -> int | None:
+        return int(self._reader.length)
+
+    def lend(self) -> Iterator[memoryview]:
+        yield from self._parsed()
+        try:
+            while self._reader.length and self.ended == "open":
+                yield from self._fast_piece() if self._fast else self._piece()
+        except OSError:
+            self.ended = "cut"
+        finally:
+            if self._fast:
+                self._set_fast(False)
+        if not self._reader.length:
+            self.ended = "complete"
+        elif self._stopped:
+            self.ended = "stopped"
+
+    def stop(self) -> None:
+        self._stopped = True
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def _parsed(self) -> Iterator[memoryview]:
+        """What the parser read beyond the head; bytes beyond the body belong to the next request and go back."""
+        if not self._reader.length:
+            return
+        data = self._reader.unreader.take_buffered()
+        mine = data[:self._reader.length]
+        if len(data) > len(mine):
+            self._reader.unreader.unread(data[len(mine):])
+        self._reader.length -= len(mine)
+        if mine:
+            yield memoryview(mine)
+        if self._reader.length and self._continue:
+            try:
+                self._sock.sendall(_CONTINUE)
+            except OSError:
+                self.ended = "cut"
+
+    def _piece(self) -> Iterator[memoryview]:
+        if not self._readable():
+            self.ended = "slow"
+            return
+        with borrowed(self._pool, self._size) as buffer:
+            size = self._receive(buffer, 0)
+            if size:
+                yield buffer[:size]
+        if size == self._size:
+            if size == LARGE and self._reader.length > LARGE:
+                self._set_fast(True)
+            self._size = _GROWN[size]
+        if self._pace.slow():
+            self.ended = "slow"
+
+    def _fast_piece(self) -> Iterator[memoryview]:
+        with borrowed(self._pool, LARGE) as buffer:
+            while self._fast and self._reader.length:
+                wanted = min(LARGE, self._reader.length)
+                size = self._receive(buffer, socket.MSG_WAITALL)
+                if size < wanted:
+                    self._set_fast(False)
+                if not size:
+                    return
+                yield buffer[:size]
+                self._pace.count(0)
+
+    def _receive(self, buffer: memoryview, flags: int) -> int:
+        """Bytes received; 0 with ``ended`` set where the client left, 0 without where it only paused."""
+        try:
+            size = self._sock.recv_into(buffer, min(len(buffer), self._reader.length), flags)
+        except BlockingIOError:
+            return 0
+        if not size:
+            self.ended = "cut"
+        self._reader.length -= size
+        self._pace.count(size)
+        return size
+
+    def _readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(self._pace.idle * 1000))
+
+    def _set_fast(self, fast: bool) -> None:
+        """Receive timeouts in the kernel, so that a blocking read of a whole buffer comes back from a client that pauses."""
+        self._fast = fast
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FAST_WAIT if fast else _NO_WAIT_LIMIT)
+        except OSError:
+            self.ended = "cut"
+
+
+class ChunkedSource:
+    """A chunked body under gunicorn, piece by piece as its parser gives them: a cut loses nothing that came before."""
+
+    remaining: int | None = None
+
+    def __init__(self, sock: socket.socket, body: Any, pace: Pace, *, expects_continue: bool = False) -> None:
+        self.ended: Ending = "open"
+        self._sock = sock
+        self._body = body
+        self._pace = pace
+        self._continue = expects_continue
+        self._stopped = False
+
+    def lend(self) -> Iterator[memoryview]:
+        try:
+            if self._continue:
+                self._sock.sendall(_CONTINUE)
+            self._sock.settimeout(self._pace.idle)
+            yield from self._pieces()
+        except TimeoutError:
+            self.ended = "slow"
+        except OSError as error:
+            if type(error).__name__ not in ("NoMoreData", "ConnectionResetError", "BrokenPipeError"):
+                raise InvalidRequest(f"the chunked body is malformed: {error}") from error
+            self.ended = "stopped" if self._stopped else "cut"
+        finally:
+            self._body.failed = self.ended != "complete"
+
+    def stop(self) -> None:
+        self._stopped = True
+        try:
+            self._sock.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def _pieces(self) -> Iterator[memoryview]:
+        reader = self._body.reader
+        for piece in reader.parser or ():
+            if piece:
+                self._pace.count(len(piece))
+                yield memoryview(piece)
+            if self._pace.slow():
+                self.ended = "slow"
+                return
+        reader.parser = None
+        self.ended = "complete"
+
+
+class InputSource:
+    """A body from ``wsgi.input``: other servers, and TLS. ``remaining`` is None where no length was declared."""
+
+    def __init__(self, stream: Any, length: int | None, pace: Pace, *, terminated: bool) -> None:
+        self.ended: Ending = "open"
+        self.remaining = length if length is not None or terminated else 0
+        self._stream = stream
+        self._pace = pace
+        self._stopped = False
+
+    def lend(self) -> Iterator[memoryview]:
+        try:
+            while self.remaining != 0 and not self._stopped:
+                data = self._stream.read(LARGE if self.remaining is None else min(LARGE, self.remaining))
+                if not data:
+                    break
+                if self.remaining is not None:
+                    self.remaining -= len(data)
+                yield memoryview(data)
+        except TimeoutError:
+            self.ended = "slow"
+            return
+        except OSError:
+            self.ended = "cut"
+            return
+        self.ended = "stopped" if self._stopped else "cut" if self.remaining else "complete"
+
+    def stop(self) -> None:
+        self._stopped = True
+
+
+def source_of(environ: dict[str, Any], length: int | None, settings: Settings, pool: BufferPool) -> Source:
+    """The request's body. ``length`` is its Content-Length."""
+    pace = Pace(settings.body_idle, settings.body_min_rate, settings.body_rate_window, time.monotonic)
+    body = environ["wsgi.input"]
+    sock = environ.get("gunicorn.socket")
+    owned = "carboy.worker" in environ
+    expects = owned and environ.get("HTTP_EXPECT", "").lower() == "100-continue"
+    if owned and sock is not None and _untouched(body) and not isinstance(sock, ssl.SSLSocket):
+        kind = type(body.reader).__name__
+        if kind == "LengthReader":
+            return SocketSource(sock, body.reader, pool, pace, expects_continue=expects)
+        if kind == "ChunkedReader" and body.reader.buf.tell() == 0:
+            return ChunkedSource(sock, body, pace, expects_continue=expects)
+        return InputSource(body, 0, pace, terminated=True)
+    if sock is not None:
+        sock.settimeout(settings.body_idle)
+    return InputSource(body, length, pace, terminated=bool(environ.get("wsgi.input_terminated")))
+
+
+def _untouched(body: Any) -> bool:
+    """Whether this is gunicorn's Body of which nothing has been read yet."""
+    return type(body).__module__ == "gunicorn.http.body" and body.buf.tell() == 0

@@ -1,0 +1,107 @@
+"""``carboy serve``: gunicorn with Carboy's worker, configured from the settings alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from carboy.bootstrap import Services, open_carboy, prepare
+from carboy.config import Settings
+from carboy.web import worker
+from carboy.web.app import Application
+from carboy.web.upkeep import Upkeep
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """One arbiter, its workers, and the services each of them opens for itself."""
+
+    def __init__(self, settings: Settings, services: Services) -> None:
+        self.settings = settings
+        self.services = services
+        self.header_timeout = settings.header_timeout
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in gunicorn_settings(self.settings).items():
+            self.cfg.set(name, value)
+        self.cfg.set("when_ready", _announce)
+        self.cfg.set("pre_request", worker.hold_continue)
+        self.cfg.set("post_worker_init", self._start_upkeep)
+
+    def load(self) -> Callable[..., Any]:
+        return Application(self.services)
+
+    def stop_bodies(self) -> None:
+        self.services.uploads.turns.stop_all()
+
+    def _start_upkeep(self, worker: Any) -> None:
+        Upkeep(self.services).start()
+
+
+def gunicorn_settings(settings: Settings) -> dict[str, Any]:
+    """What gunicorn is told. It reads no configuration of its own."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return {
+        "bind": [f"{host}:{settings.port}"],
+        "workers": settings.workers or min(4, os.cpu_count() or 1),
+        "threads": settings.threads,
+        "worker_class": worker.CarboyWorker,
+        "worker_connections": max(1000, settings.threads * 4),
+        "backlog": 2048,
+        "keepalive": 15,
+        "graceful_timeout": int(settings.graceful_timeout),
+        "limit_request_field_size": settings.max_header_size,
+        "limit_request_fields": 100,
+        "control_socket_disable": True,
+        "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108
+        "forwarded_allow_ips": "",
+        "loglevel": "warning",
+        "accesslog": None,
+        "proc_name": "carboy",
+        "default_proc_name": "carboy",
+    }
+
+
+def serve(settings: Settings) -> None:
+    """Prepare data and catalog, show the first token where there is a terminal, and serve until told to stop."""
+    _raise_file_limit()
+    log_to_stderr(settings)
+    services = open_carboy(settings)
+    secret = prepare(services)
+    if secret and sys.stdout.isatty():
+        print(f"The first token, also in {settings.data / 'first-token'}:\n\n    {secret}\n", flush=True)
+    services.catalog.close()
+    Server(settings, services).run()
+
+
+def log_to_stderr(settings: Settings) -> None:
+    """Carboy's log lines, as text or JSON, to standard error."""
+    from carboy.web.logs import formatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings.log_format))
+    logger = logging.getLogger("carboy")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _announce(arbiter: Any) -> None:
+    for listener in arbiter.LISTENERS:
+        host, port = listener.sock.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        print(f"Carboy is ready at http://{host}:{port}", flush=True)
+
+
+def _raise_file_limit() -> None:
+    """As many descriptors as the system lets us have: a connection and a blob need one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

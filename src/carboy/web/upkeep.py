@@ -1,0 +1,64 @@
+"""The sweeper inside the server: one of the worker processes runs it, the others stand by."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+import threading
+import time
+
+from carboy.bootstrap import Services
+from carboy.errors import CarboyError
+from carboy.model import new_id
+
+log = logging.getLogger("carboy.sweeper")
+
+
+class Upkeep:
+    """A daemon thread that sweeps every ``sweep_interval`` seconds while it holds ``data/sweeper.lock``."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._instance = new_id()
+        self._lock: int | None = None
+        self._orphans_at = 0.0
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="sweeper", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            try:
+                self._beat()
+            except CarboyError as error:
+                log.warning("upkeep is put off: %s", error.detail)
+            except Exception:
+                log.exception("upkeep failed")
+            pause.wait(self._services.settings.sweep_interval)
+
+    def _beat(self) -> None:
+        self._services.catalog.heartbeat(self._instance, now=time.time(), host=socket.gethostname(), pid=os.getpid())
+        if not self._mine():
+            return
+        due = time.monotonic() >= self._orphans_at
+        swept = self._services.sweeper.run(orphans=due)
+        if due:
+            self._orphans_at = time.monotonic() + self._services.settings.orphan_interval
+        if swept.expired or swept.completed or swept.deleted or swept.orphans:
+            log.info("swept: %d expired, %d completed, %d deleted, %d orphaned", swept.expired, swept.completed,
+                     swept.deleted, swept.orphans)
+
+    def _mine(self) -> bool:
+        """Whether this process is the one that sweeps. The kernel passes the lock on when that one dies."""
+        if self._lock is None:
+            fd = os.open(self._services.settings.data / "sweeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            self._lock = fd
+        return True

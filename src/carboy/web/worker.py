@@ -1,0 +1,216 @@
+"""gunicorn's gthread worker, changed where a silent client would otherwise hold a thread.
+
+A request's head is gathered by the main loop and has one total deadline; a thread is taken only once the head is whole.
+Closing after a refused body lingers in the main loop too, without blocking it. ``100 Continue`` waits until the application
+wants the body, so that a refusal comes before it is sent. Written against gunicorn 27.0; tests/test_gunicorn.py fails when
+what it leans on changes.
+"""
+
+from __future__ import annotations
+
+import re
+import selectors
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+
+MAX_HEAD = 64 * 2**10
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_LINGER = 2.0
+_LINGER_BYTES = 4 * 2**20
+_STACK = 512 * 2**10
+
+
+def hold_continue(worker: Any, request: Any) -> None:
+    """gunicorn's ``pre_request`` hook: the application's body source sends 100 Continue, not gunicorn."""
+    request._expected_100_continue = False
+
+
+def whole_head(data: bytes | bytearray) -> bool:
+    """Whether the parser can decide on this head without waiting for more: it is complete, or already wrong."""
+    return b"\r\n\r\n" in data or _BARE_LF.search(data) is not None
+
+
+class CarboyWorker(ThreadWorker):  # type: ignore[misc]
+    """See the module. Settings come as gunicorn settings; ``header_timeout`` is put on the application object."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._heads: OrderedDict[TConn, float] = OrderedDict()
+        self._lingering: OrderedDict[TConn, float] = OrderedDict()
+
+    def init_process(self) -> None:
+        threading.stack_size(_STACK)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi = partial(_call, self.wsgi)
+
+    # --- heads ---
+
+    def accept(self, listener: socket.socket) -> None:
+        if self.cfg.is_ssl:
+            super().accept(listener)
+            return
+        for _ in range(64):
+            try:
+                sock, address = listener.accept()
+            except OSError as error:
+                if isinstance(error, (BlockingIOError, ConnectionAbortedError)) or error.errno in (23, 24):
+                    return
+                raise
+            self.nr_conns += 1
+            conn = TConn(self.cfg, sock, address, listener.getsockname())
+            conn.init()
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._await_head(conn, bytearray())
+
+    def _await_head(self, conn: TConn, head: bytearray) -> None:
+        if head and whole_head(head):
+            self._dispatch(conn, head)
+            return
+        self._heads[conn] = time.monotonic() + self.app.header_timeout
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_head, conn, head))
+        if not head:
+            self._read_head(conn, head, conn.sock)
+
+    def _read_head(self, conn: TConn, head: bytearray, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(MAX_HEAD)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        head += data
+        if data and not whole_head(head) and len(head) < MAX_HEAD:
+            return
+        self._forget_head(conn)
+        if not data:
+            self._drop(conn)
+        elif len(head) >= MAX_HEAD and not whole_head(head):
+            self._refuse(conn, 431, "Request Header Fields Too Large")
+        else:
+            self._dispatch(conn, head)
+
+    def _dispatch(self, conn: TConn, head: bytearray) -> None:
+        conn.parser.unreader.unread(bytes(head))
+        self.enqueue_req(conn)
+
+    def _forget_head(self, conn: TConn) -> None:
+        self._heads.pop(conn, None)
+        self.poller.unregister(conn.sock)
+
+    def murder_pending(self) -> None:
+        super().murder_pending()
+        self._expire(self._heads, lambda conn: self._refuse(conn, 408, "Request Timeout"))
+        self._expire(self._lingering, self._drop)
+
+    def _expire(self, waiting: OrderedDict[TConn, float], end: Callable[[TConn], None]) -> None:
+        now = time.monotonic()
+        while waiting:
+            conn, deadline = next(iter(waiting.items()))
+            if deadline > now:
+                return
+            del waiting[conn]
+            self.poller.unregister(conn.sock)
+            end(conn)
+
+    # --- the end of a request ---
+
+    def finish_request(self, conn: TConn, fs: Any) -> None:
+        if self.cfg.is_ssl:
+            super().finish_request(conn, fs)
+            return
+        try:
+            keep = not fs.cancelled() and fs.result() is True
+            conn.sock.setblocking(False)
+            if keep:
+                self._keep(conn)
+            else:
+                self._linger(conn)
+        except Exception:
+            self._drop(conn)
+
+    def _keep(self, conn: TConn) -> None:
+        """The connection waits for its next request, of which some may have come already."""
+        ahead = bytearray(conn.parser.unreader.take_buffered())
+        if ahead:
+            self._await_head(conn, ahead)
+            return
+        conn.set_timeout()
+        if not self.alive:
+            conn.timeout = min(conn.timeout, time.monotonic() + STOP_KEEPALIVE_LINGER)
+        self.keepalived_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
+
+    def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
+        if self.cfg.is_ssl:
+            super().on_client_socket_readable(conn, client)
+            return
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._await_head(conn, bytearray())
+
+    # --- closing ---
+
+    def _refuse(self, conn: TConn, status: int, reason: str) -> None:
+        self.log.info("%s from %s: %s", status, conn.client[0] if isinstance(conn.client, tuple) else "-", reason)
+        try:
+            util.write_error(conn.sock, status, reason, "")
+        except OSError:
+            pass
+        self._linger(conn)
+
+    def _linger(self, conn: TConn) -> None:
+        """Close after the client has had its chance to read the answer: bytes it still sends would reset the connection
+        (RFC 9112 section 9.6)."""
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._drop(conn)
+            return
+        self._lingering[conn] = time.monotonic() + _LINGER
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._discard, conn, [_LINGER_BYTES]))
+
+    def _discard(self, conn: TConn, left: list[int], sock: socket.socket) -> None:
+        try:
+            data = sock.recv(MAX_HEAD)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        left[0] -= len(data)
+        if not data or left[0] < 0:
+            del self._lingering[conn]
+            self.poller.unregister(sock)
+            self._drop(conn)
+
+    def _drop(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+    # --- stopping ---
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """Let requests finish; shortly before the grace is over, ask the bodies that are still coming to end and be kept."""
+        if self.alive:
+            timer = threading.Timer(max(0.5, self.cfg.graceful_timeout - 5), self.app.stop_bodies)
+            timer.daemon = True
+            timer.start()
+        super().handle_exit(sig, frame)
+
+
+def _call(application: Any, environ: dict[str, Any], start_response: Any) -> Any:
+    """Tell the application that this worker serves it, and how to have the connection closed after the answer."""
+    environ["carboy.worker"] = True
+    environ["carboy.close"] = start_response.__self__.force_close
+    return application(environ, start_response)
