@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from werkzeug import Response
@@ -167,7 +167,7 @@ def parse_http_date(value: str | None) -> int | None:
 def content_disposition(name: str, attachment: bool) -> str:
     """RFC 6266: an ASCII name that every client understands, and the real one in ``filename*`` (RFC 8187) where they
     differ. No character of the name can end the field or the quoted string."""
-    plain = re.sub(r'[^\x20-\x7e]|["\\%/]', "_", unicodedata.normalize("NFKD", name).encode("ascii", "replace").decode("ascii"))
+    plain = re.sub(r'[^\x20-\x7e]|["\\%/]', "_", re.sub(r"[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name)))
     value = f'{"attachment" if attachment else "inline"}; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='!#$&+-.^_`|~', errors='replace')}"
 
@@ -254,6 +254,12 @@ def wanted_digests(value: str | None) -> list[str]:
     return [name for _, name in sorted(wants, key=lambda want: -want[0])]
 
 
+class Fields(Protocol):
+    """Header fields by name, whatever their case: Werkzeug's, or a dict in tests."""
+
+    def get(self, key: str, /) -> str | None: ...
+
+
 # --- entity tags ---------------------------------------------------------------------------------------------------
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
@@ -280,7 +286,7 @@ def _listed(value: str) -> list[str]:
     return re.findall(r'(?:[^,"]|"[^"]*"?)+', value)
 
 
-def condition_of(headers: Mapping[str, str]) -> Condition:
+def condition_of(headers: Fields) -> Condition:
     """The precondition of a request that changes a path. Raises InvalidRequest."""
     match = etags(headers.get("If-Match"))
     none_match = etags(headers.get("If-None-Match"), "If-None-Match")
