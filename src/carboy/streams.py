@@ -52,8 +52,9 @@ class Source(Protocol):
     """Where the bytes of one request come from. ``ended`` says why there are no more."""
 
     ended: Ending
-    remaining: int | None
-    """Bytes still to come; None when the end is not known beforehand."""
+    @property
+    def remaining(self) -> int | None:
+        """Bytes still to come; None when the end is not known beforehand."""
 
     def lend(self) -> Iterator[memoryview]:
         """The bytes in pieces, each valid until the next is asked for. Ends for every Ending; never raises for a
@@ -113,7 +114,6 @@ class Pump:
     def __init__(self, sink: Sink, *, at: int = 0, known: Sequence[Span] = (), limit: int | None = None,
                  digests: Sequence[str] = (), head: bool = False) -> None:
         self._sink = sink
-        self._known = deque(span for span in sorted(known) if span.end > at)
         self._limit = limit
         self._keep_head = head
         self._digests = {name: checksums.new(name) for name in digests}
@@ -122,6 +122,7 @@ class Pump:
         self._from = at
         self._crc = 0
         self.head = b""
+        self.know(known)
 
     @property
     def start(self) -> int:
@@ -132,6 +133,15 @@ class Pump:
     def received(self) -> int:
         """Bytes taken in, compared ones included."""
         return self._position - self._from
+
+    @property
+    def position(self) -> int:
+        """Where the next byte belongs."""
+        return self._position
+
+    def know(self, spans: Sequence[Span]) -> None:
+        """What is recorded now, from here on."""
+        self._known = deque(span for span in sorted(spans) if span.end > self._position)
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next bytes. Raises TooLarge before any of them is written, BytesDiffer, and what the sink raises."""

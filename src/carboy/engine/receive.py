@@ -14,12 +14,23 @@ from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.checkpoints import Checkpoints
-from carboy.errors import CommitUnknown
-from carboy.model import Blob, Condition, Key, Placed, Placement
+from carboy.errors import CommitUnknown, PreconditionFailed
+from carboy.model import Blob, Condition, File, Key, Placed, Placement
 from carboy.storage.base import Storage, Writer
 
 Digests = Sequence[tuple[str, bytes]]
 """``(algorithm, digest)`` pairs that the bytes must have, algorithms as in ``checksums.DIGEST_SIZES``."""
+
+
+def check_condition(condition: Condition, current: File | None) -> None:
+    """Raises PreconditionFailed unless the condition holds for what a path holds now (RFC 9110 section 13.1)."""
+    etag = current.etag if current else None
+    if condition.absent and current:
+        raise PreconditionFailed("there is a file already", etag=etag)
+    if condition.etags is not None and not (current and (condition.etags == ("*",) or etag in condition.etags)):
+        raise PreconditionFailed("the file is not the one the condition names", etag=etag)
+    if condition.not_etags is not None and etag in [tag.removeprefix("W/") for tag in condition.not_etags]:
+        raise PreconditionFailed("the file is the one the condition excludes", etag=etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,13 @@ class Receiver:
             yield delivery
         finally:
             delivery.close()
+
+    def precheck(self, target: Target, size: int | None) -> None:
+        """Refuse what is refused anyway before its body is read. Raises TooLarge, PreconditionFailed."""
+        limits.check_size(size, limits.largest(self.settings, target.rules))
+        if target.condition != Condition():
+            current = self.catalog.file_at(target.space, target.path)
+            check_condition(target.condition, current)
 
     def receive(self, target: Target, source: streams.Source, *, digests: Digests = ()) -> Placed:
         """The source's bytes become the file. When this returns they are on stable storage and in the catalog.

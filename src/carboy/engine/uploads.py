@@ -38,13 +38,14 @@ class Writing:
     """One request's bytes on their way into an upload. After :meth:`end`, ``progress`` tells what is recorded, and after
     the block ``placed`` the file if that completed the upload."""
 
-    def __init__(self, uploads: Uploads, progress: Progress, pump: streams.Pump, writer: Writer, digests: Digests,
+    def __init__(self, uploads: Uploads, progress: Progress, pump: streams.Pump, writer: Writer, held: int, digests: Digests,
                  index: int | None) -> None:
         self.progress = progress
         self.placed: Placed | None = None
         self._uploads = uploads
         self._pump = pump
         self._writer = writer
+        self._held = held
         self._digests = digests
         self._index = index
         self._ended = False
@@ -59,6 +60,8 @@ class Writing:
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next bytes. Raises BytesDiffer, TooLarge, UnsupportedType, or a storage's error."""
+        if self._pump.position + len(data) > self._held:
+            self._hold(self._pump.position + len(data))
         self._pump.feed(data)
         if not self._typed and len(self._pump.head) >= streams.HEAD_SIZE:
             self._typed = True
@@ -78,6 +81,12 @@ class Writing:
         if not self._ended and not self._digests:
             self._settle(None)
 
+    def _hold(self, end: int) -> None:
+        """More comes than was likely: lock on, and ask what others recorded there before it was locked."""
+        self._writer.extend(end)
+        self._pump.know(self._uploads.receiving(self.progress.upload.id).spans)
+        self._held = end
+
     def _settle(self, chunk: Chunk | None) -> None:
         self._checkpoints.settle()
         self._save(self._pump.spans(), chunk)
@@ -87,6 +96,30 @@ class Writing:
             self._writer.flush()
         if spans or chunk:
             self.progress = self._uploads.record(self.progress.upload, spans, chunk)
+
+
+class Piece:
+    """A chunk on its way into a file of its own."""
+
+    def __init__(self, uploads: Uploads, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
+        self.kept = False
+        self._uploads = uploads
+        self._key = key
+        self._writer = writer
+        self._digests = digests
+        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests])
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take the next bytes. Raises TooLarge or a storage's error."""
+        self._pump.feed(data)
+
+    def keep(self, upload: Upload, index: int) -> Progress:
+        """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one. Raises DigestMismatch."""
+        self._pump.verify(self._digests)
+        self._writer.flush()
+        spans = self._pump.spans()
+        self.kept = True
+        return self._uploads.record(upload, [], Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self._key))
 
 
 class Uploads:
@@ -152,10 +185,10 @@ class Uploads:
         end = at + min(most, next((size for size in (length, likely) if size is not None), most))
         with self.turns.take(upload.key, at, end, source,
                              lambda: storage.writer(upload.key, at, end, upload.driver_state)) as writer:
-            progress = self._receiving(upload.id)
+            progress = self.receiving(upload.id)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
                                 head=at == 0)
-            writing = Writing(self, progress, pump, writer, digests, index)
+            writing = Writing(self, progress, pump, writer, end, digests, index)
             try:
                 yield writing
             except StorageFailed as error:
@@ -182,26 +215,16 @@ class Uploads:
         return writing
 
     @contextmanager
-    def piece(self, upload: Upload, index: int, digests: Digests = ()) -> Iterator[tuple[streams.Pump, Callable[[], Progress]]]:
-        """A numbered chunk whose place is not known: a file of its own. Feed the pump, then call the second to keep it."""
-        storage = self._storages[upload.storage]
-        limit = self._most(upload, 0, None)
+    def piece(self, rules: SpaceSettings, digests: Digests = ()) -> Iterator[Piece]:
+        """A numbered chunk whose place, or even upload, is not known yet: a file of its own. Kept only by ``Piece.keep``."""
+        storage = self._storages[rules.storage]
         with storage.stage(None) as (key, writer):
-            pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests])
-            kept = []
-
-            def keep() -> Progress:
-                pump.verify(digests)
-                writer.flush()
-                spans = pump.spans()
-                kept.append(True)
-                return self.record(upload, [], Chunk(index, pump.received, spans[0].crc if spans else 0, None, key))
-
+            piece = Piece(self, key, writer, limits.largest(self.settings, rules), digests)
             try:
-                yield pump, keep
+                yield piece
             finally:
                 writer.close()
-                if not kept:
+                if not piece.kept:
                     storage.delete(key)
 
     def check_type(self, upload: Upload, head: bytes) -> None:
@@ -284,7 +307,8 @@ class Uploads:
         if upload.size is not None and end > upload.size:
             raise TooLarge(f"bytes to {end} are past the declared size of {upload.size}", limit=upload.size)
 
-    def _receiving(self, id: str) -> Progress:
+    def receiving(self, id: str) -> Progress:
+        """What is recorded of an upload that takes bytes. Raises NotFound, UploadGone."""
         progress = self.catalog.upload(id)
         if progress is None:
             raise NotFound("there is no such upload", upload=id)
@@ -323,7 +347,7 @@ class Uploads:
             try:
                 crc = self._copy_chunks(upload, chunks, storage, writer)
                 blob = Blob(key[3:], upload.storage, key, size, crc, None, self._clock())
-                placed = self.complete(self._receiving(upload.id), blob=blob)
+                placed = self.complete(self.receiving(upload.id), blob=blob)
                 kept = placed.file.blob.key == key
             except CommitUnknown:
                 kept = True

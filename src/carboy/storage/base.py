@@ -17,9 +17,9 @@ class Writer(Protocol):
     closed only after the commit that names its bytes has been decided."""
 
     def write(self, data: memoryview | bytes) -> None:
-        """Take all of ``data`` at the current place and move on. Past the locked range the lock grows first.
+        """Take all of ``data`` at the current place, which must lie in the locked range, and move on.
 
-        Raises RangeBusy, StorageFull, StorageReadOnly or StorageFailed.
+        Raises StorageFull, StorageReadOnly or StorageFailed.
         """
 
     def compare(self, data: memoryview | bytes) -> bool:
@@ -27,6 +27,9 @@ class Writer(Protocol):
 
     def copy(self, key: Key, start: int, size: int) -> None:
         """Take ``size`` bytes of another blob from ``start``, copied by the storage itself where it can."""
+
+    def extend(self, end: int) -> None:
+        """Let the locked range reach to ``end``. Raises RangeBusy. What is recorded there must be asked again after it."""
 
     def flush(self) -> DriverState:
         """When this returns, everything written is on stable storage. May be called from another thread.

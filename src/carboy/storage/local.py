@@ -73,9 +73,8 @@ class Headroom:
 class LocalWriter:
     """Writes one blob's file at a moving place; see :class:`carboy.storage.base.Writer`."""
 
-    def __init__(self, fd: int, at: int, end: int | None, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
+    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
         self._fd = fd
-        self._end = end
         self._open = open_blob
         self._at = at
         self._headroom = headroom
@@ -85,8 +84,6 @@ class LocalWriter:
     def write(self, data: memoryview | bytes) -> None:
         self._headroom.spend(len(data))
         view = memoryview(data)
-        if self._end is not None and self._at + len(view) > self._end:
-            self._extend(self._at + len(view))
         try:
             while view:
                 size = os.pwrite(self._fd, view, self._at)
@@ -130,10 +127,9 @@ class LocalWriter:
                 raise self._failed from error
         return {}
 
-    def _extend(self, end: int) -> None:
-        if not try_lock(self._fd, self._end or 0, end):
-            raise RangeBusy("another request is writing these bytes", start=self._end, end=end)
-        self._end = end
+    def extend(self, end: int) -> None:
+        if not try_lock(self._fd, self._at, end):
+            raise RangeBusy("another request is writing these bytes", start=self._at, end=end)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -169,7 +165,7 @@ class LocalStorage:
     @contextmanager
     def stage(self, size: int | None) -> Iterator[tuple[Key, LocalWriter]]:
         key, fd = self._births.do(None)
-        writer = LocalWriter(fd, 0, None, self._headroom(), self._durable, self._open_readable)
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
         try:
             yield key, writer
         finally:
@@ -183,7 +179,7 @@ class LocalStorage:
         if not try_lock(fd, at, end):
             os.close(fd)
             raise RangeBusy("another request is writing these bytes", start=at, end=end)
-        writer = LocalWriter(fd, at, end, self._headroom(), self._durable, self._open_readable)
+        writer = LocalWriter(fd, at, self._headroom(), self._durable, self._open_readable)
         try:
             yield writer
         finally:

@@ -1,0 +1,71 @@
+"""The WSGI application: finds the handler, and turns what it raises into problems.
+
+``/files/…`` is found by hand: its paths are data that no routing table may fold or rewrite.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from werkzeug import Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import Map, Rule
+
+from carboy.bootstrap import Services
+from carboy.errors import CarboyError, InvalidName, NotFound
+from carboy.streams import BufferPool
+from carboy.web import api, browse, http, ops
+from carboy.web.call import Call, Handler, Route, Web
+from carboy.web.protocols import classic, form, raw
+from carboy.web.slots import Slots
+
+log = logging.getLogger("carboy")
+
+_GATHERED: tuple[tuple[Route, ...], ...] = (ops.ROUTES, api.ROUTES, classic.ROUTES)
+_FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": form.post, "GET": browse.get, "HEAD": browse.get,
+                                 "DELETE": api.delete_at}
+
+
+class Application:
+    """Carboy over WSGI. One per process; opens nothing before the first request."""
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
+                        BufferPool())
+        self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler)
+                         for routes in _GATHERED for route in routes], merge_slashes=False, strict_slashes=False)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        call = Call(self._web, environ)
+        try:
+            response = self._answer(call)
+        except (CarboyError, HTTPException) as error:
+            response = http.problem(error)
+            if response.status_code >= 500 and response.status_code not in (503, 507):
+                log.error("%s %s: %s", call.method, getattr(error, "code", ""), error, exc_info=error.__cause__)
+        except Exception as error:
+            log.exception("%s failed", call.method)
+            response = http.problem(error)
+        call.close_unless_read()
+        return response(environ, start_response)
+
+    def _answer(self, call: Call) -> Response:
+        path = http.path_of(call.environ)
+        if path.startswith("files/"):
+            return self._file(call, path)
+        handler, arguments = self._map.bind_to_environ(call.environ).match()
+        return handler(call, **arguments)  # type: ignore[operator, no-any-return]
+
+    def _file(self, call: Call, path: str) -> Response:
+        handler = _FILES.get(call.method)
+        if handler is None:
+            raise MethodNotAllowed([*_FILES])
+        _, space, *rest = path.split("/", 2)
+        if not space:
+            raise InvalidName("the address is /files/SPACE/PATH", rule="empty")
+        if not rest:
+            raise NotFound(f"the space's folder is at /files/{space}/", right=f"/files/{space}/")
+        return handler(call, space=space, path=rest[0])

@@ -1,0 +1,122 @@
+"""One request on its way through Carboy: what handlers get, and what they read the body with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from werkzeug import Request, Response
+
+from carboy.bootstrap import Services
+from carboy.engine.receive import Digests
+from carboy.model import Placed, Principal
+from carboy.streams import BufferPool, Source
+from carboy.web import http
+from carboy.web.auth import principal_of
+from carboy.web.body import source_of
+from carboy.web.logs import escaped
+from carboy.web.slots import Slots
+
+log = logging.getLogger("carboy.upload")
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """What all requests of a process share."""
+
+    services: Services
+    slots: Slots
+    buffers: BufferPool
+
+
+class Call:
+    """One request. Everything is found out when first asked for, so a cheap request stays cheap."""
+
+    def __init__(self, web: Web, environ: dict[str, Any]) -> None:
+        self.web = web
+        self.services = web.services
+        self.environ = environ
+        self.method: str = environ["REQUEST_METHOD"]
+
+    @cached_property
+    def request(self) -> Request:
+        return Request(self.environ, populate_request=False)
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Raises Unauthenticated for a token that proves nothing."""
+        return principal_of(self.environ, self.services.tokens)
+
+    @cached_property
+    def length(self) -> int | None:
+        """The body's declared length. Raises InvalidRequest, TooLarge."""
+        return http.content_length(self.environ)
+
+    @cached_property
+    def source(self) -> Source:
+        """The body, read nowhere else."""
+        return source_of(self.environ, self.length, self.services.settings, self.web.buffers)
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        return self.request.args
+
+    def header(self, name: str) -> str | None:
+        """A field of the request's head by its name."""
+        value: str | None = self.environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return value
+
+    @contextmanager
+    def body(self) -> Iterator[Source]:
+        """The body, while a slot for it is held. Raises Busy."""
+        clients = [f"address {self.environ.get('REMOTE_ADDR', '')}"]
+        if self.principal.id:
+            clients.append(f"principal {self.principal.id}")
+        with self.web.slots.hold(clients):
+            yield self.source
+
+    def digests(self) -> Digests:
+        """What the body must hash to: Content-Digest, Repr-Digest (RFC 9530) and Content-MD5. Raises InvalidRequest."""
+        expected: list[tuple[str, bytes]] = []
+        for field in ("Content-Digest", "Repr-Digest"):
+            if value := self.header(field):
+                expected += http.parse_digest_field(value, field).items()
+        if value := self.header("Content-MD5"):
+            expected.append(("md5", http.parse_content_md5(value)))
+        return expected
+
+    def close_unless_read(self) -> None:
+        """Have the connection closed after the answer where some of the body has not been read: where the next request
+        begins would be found only by reading the rest."""
+        source = self.__dict__.get("source")
+        unread = source.ended != "complete" if source else bool(self.environ.get("CONTENT_LENGTH", "0") != "0"
+                                                               or self.environ.get("HTTP_TRANSFER_ENCODING"))
+        close: Callable[[], None] | None = self.environ.get("carboy.close")
+        if unread and close and not (source is None and not self._has_body()):
+            close()
+
+    def stored(self, placed: Placed) -> None:
+        """The one log line of an upload."""
+        file = placed.file
+        log.info("stored %s/%s", file.space, escaped(file.path),
+                 extra={"facts": {"file": file.id, "space": file.space, "path": file.path, "size": file.size,
+                                  "version": file.version, "principal": self.principal.id}})
+
+    def _has_body(self) -> bool:
+        return self.environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in self.environ
+
+
+Handler = Callable[..., Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A rule in Werkzeug's syntax, its methods, and what answers: ``handler(call, **arguments)``."""
+
+    rule: str
+    methods: tuple[str, ...]
+    handler: Handler

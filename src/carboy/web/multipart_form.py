@@ -1,0 +1,153 @@
+"""A ``multipart/form-data`` body as events, fed from a Source: nothing is kept but the part of a boundary.
+
+The parser is the ``multipart`` library's; this gives it large pieces and turns its complaints into Carboy's errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
+
+from carboy import checksums
+from carboy.config import Settings
+from carboy.engine.receive import Digests
+from carboy.errors import DigestMismatch, InvalidRequest, TooLarge
+from carboy.streams import Source, ending_error
+
+_MAX_BOUNDARY = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The head of a part. ``filename`` is None for a text field."""
+
+    name: str
+    filename: str | None
+    segment: MultipartSegment
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {name.lower(): value for name, value in self.segment.headerlist}
+
+
+Event = Part | bytes | None
+"""A part's head, then its bytes, then None for its end."""
+
+
+def boundary_of(content_type: str) -> str | None:
+    """The boundary of a form's Content-Type (RFC 2046 section 5.1.1: 1 to 70 characters); None for what is no form.
+
+    Raises InvalidRequest.
+    """
+    kind, options = parse_options_header(content_type)
+    if kind.strip().lower() != "multipart/form-data":
+        return None
+    boundary = options.get("boundary", "")
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
+        raise InvalidRequest("the Content-Type of a form needs a boundary of 1 to 70 characters", field="Content-Type")
+    return boundary
+
+
+class FormReader:
+    """Reads one form. Fields go into ``fields`` as they come (the last of a name counts); files are the caller's."""
+
+    def __init__(self, source: Source, boundary: str, settings: Settings, digests: Digests = ()) -> None:
+        self.fields: dict[str, str] = {}
+        self._source = source
+        self._settings = settings
+        self._digests = digests
+        self._running = [(name, checksums.new(name), digest) for name, digest in digests]
+        self._parser = PushMultipartParser(boundary, max_header_size=settings.max_part_header, max_header_count=16)
+        self._parts = 0
+        self._fields_size = 0
+
+    def files(self) -> Iterator[Event]:
+        """The events of the file parts. After the last the whole body has been read and its digests verified.
+
+        Raises InvalidRequest for what is no form, TooLarge past a limit, BodyCut, TooSlow, DigestMismatch.
+        """
+        text: list[bytes] | None = None
+        for event in self._events():
+            if isinstance(event, MultipartSegment):
+                part = self._part(event)
+                text = [] if part.filename is None else None
+                if text is None:
+                    yield part
+            elif text is None:
+                yield event
+            elif event is None:
+                self._keep_field(part.name, b"".join(text))
+            else:
+                self._count_field(len(event))
+                text.append(event)
+
+    def _events(self) -> Iterator[MultipartSegment | bytes | None]:
+        received = 0
+        try:
+            for piece in self._source.lend():
+                received += len(piece)
+                data = bytes(piece)
+                for _, running, _ in self._running:
+                    running.update(data)
+                yield from self._parser.parse(data)
+            failure = ending_error(self._source, received)
+            if failure:
+                raise failure
+            self._parser.close()
+        except ParserLimitReached as error:
+            raise InvalidRequest(f"the form breaks a limit: {error}") from error
+        except MultipartError as error:
+            raise InvalidRequest(f"the body is not a form with this boundary: {error}") from error
+        self._verify()
+
+    def _verify(self) -> None:
+        for name, running, digest in self._running:
+            if running.digest() != digest:
+                raise DigestMismatch(f"the {name} of the body is not the one given", algorithm=name, expected=digest.hex(),
+                                     received=running.digest().hex())
+
+    def _part(self, segment: MultipartSegment) -> Part:
+        self._parts += 1
+        if self._parts > self._settings.max_form_parts:
+            raise TooLarge(f"a form may have {self._settings.max_form_parts} parts", limit=self._settings.max_form_parts)
+        return Part(segment.name or "", segment.filename, segment)
+
+    def _count_field(self, size: int) -> None:
+        self._fields_size += size
+        if self._fields_size > self._settings.max_fields_size:
+            raise TooLarge(f"the text fields of a form may hold {self._settings.max_fields_size} bytes together",
+                           limit=self._settings.max_fields_size)
+
+    def _keep_field(self, name: str, value: bytes) -> None:
+        if len(value) > self._settings.max_field_size:
+            raise TooLarge(f"the field {name!r} holds more than {self._settings.max_field_size} bytes", field=name,
+                           limit=self._settings.max_field_size)
+        try:
+            self.fields[name] = value.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"the field {name!r} is not UTF-8", field=name) from None
+
+
+def drained(events: Iterator[Event]) -> None:
+    """Read on to the end of the form and drop what comes."""
+    for _ in events:
+        pass
+
+
+def part_data(events: Iterator[Event]) -> Iterator[bytes]:
+    """The bytes of the part whose head was the last event."""
+    for event in events:
+        if not isinstance(event, bytes):
+            return
+        yield event
+
+
+__all__: Sequence[str] = ["Event", "FormReader", "Part", "boundary_of", "drained", "part_data"]

@@ -1,0 +1,229 @@
+"""The classic tutorial's endpoints, with its fields, messages and status codes, on Carboy's engine.
+
+``/upload`` and ``/stream-upload`` take a form's ``file``. ``/chunk-upload`` takes ``chunk``, ``index`` and ``file_id``. With
+``offset``, or ``chunk_size``, before the chunk, a chunk goes straight to its place; a bare ``index`` has no known place, so it is a
+piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` declares the file's size in bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import wraps
+from urllib.parse import parse_qsl
+
+from werkzeug import Response
+
+from carboy.engine.names import classic_name
+from carboy.engine.receive import Target
+from carboy.engine.uploads import Piece
+from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, TooLarge
+from carboy.model import Placed, Progress, Upload
+from carboy.web import http
+from carboy.web.call import Call, Route
+from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, drained, part_data
+from carboy.web.render import json_response
+
+_MAX_BODY = 64 * 2**10
+_MAX_CHUNKS = 1_000_000
+
+
+def _messages(handler: Callable[[Call], Response]) -> Callable[[Call], Response]:
+    """Errors as the tutorial's clients expect them: ``{"message": …}``, with the error's own status, headers and facts."""
+
+    @wraps(handler)
+    def answer(call: Call) -> Response:
+        try:
+            return handler(call)
+        except CarboyError as error:
+            if http.STATUS[error.code] == 500:
+                raise
+            problem = http.problem(error)
+            headers = {name: value for name, value in problem.headers.items() if not name.startswith("Content-")}
+            return json_response({"message": error.detail, "code": error.code, **error.facts}, problem.status_code, headers)
+
+    return answer
+
+
+@_messages
+def upload(call: Call) -> Response:
+    """``POST /upload`` and ``/stream-upload``: the form's ``file``, stored under its name, replacing."""
+    folder = _folder(call)
+    boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
+    if boundary is None:
+        raise InvalidRequest("No file uploaded")
+    with call.body() as source, call.services.receiver.delivery(call.principal.id) as delivery:
+        events = FormReader(source, boundary, call.services.settings, call.digests()).files()
+        part = _find(events, "file")
+        if part is None:
+            raise InvalidRequest("No file uploaded")
+        if not part.filename:
+            raise InvalidRequest("No selected file")
+        incoming = delivery.open(replace(folder, path=folder.path + classic_name(part.filename)))
+        for data in part_data(events):
+            incoming.feed(data)
+        incoming.end()
+        drained(events)
+        placed = delivery.publish()[0]
+    call.stored(placed)
+    return json_response({"message": f"File {placed.file.name} uploaded successfully"})
+
+
+@_messages
+def chunk(call: Call) -> Response:
+    """``POST /chunk-upload``: one chunk, any order, twice, in parallel."""
+    folder = _folder(call)
+    boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
+    if boundary is None:
+        raise InvalidRequest("Missing parameters")
+    with call.body() as source:
+        reader = FormReader(source, boundary, call.services.settings, call.digests())
+        events = reader.files()
+        if _find(events, "chunk") is None:
+            raise InvalidRequest("Missing parameters")
+        chunk = _Chunk(call, folder, reader.fields)
+        progress = chunk.place(events) if chunk.placed else chunk.keep_piece(events, reader)
+    if progress.upload.state == "complete":
+        _log_completed(call, progress)
+    return json_response({"message": f"Chunk {_index(reader.fields)} received"})
+
+
+@_messages
+def complete(call: Call) -> Response:
+    """``POST /chunk-upload/complete``: all chunks are there, so the file is. Repeatable. 409 lists the missing ones."""
+    folder = _folder(call)
+    fields = _fields(call)
+    file_id, total = fields.get("file_id"), fields.get("total_chunks", "")
+    if not file_id or not (total.isascii() and total.isdigit()) or not 1 <= int(total[:9]) <= _MAX_CHUNKS:
+        raise InvalidRequest("Missing parameters")
+    count = int(total)
+    progress = call.services.uploads.named(folder.space, call.principal.id, f"classic:{file_id}")
+    if progress is None:
+        raise MissingBytes(f"{count} of {count} chunks are missing", missing=list(range(min(count, 1000))))
+    if progress.upload.state != "complete":
+        placed = call.services.uploads.complete_chunks(progress, count)
+        call.stored(placed)
+    name = classic_name(file_id)
+    return json_response({"message": f"File {name} uploaded successfully", "file_id": file_id, "name": name})
+
+
+class _Chunk:
+    """One chunk of ``/chunk-upload``, as far as the fields before it tell."""
+
+    def __init__(self, call: Call, folder: Target, fields: Mapping[str, str]) -> None:
+        self._call = call
+        self._folder = folder
+        self._fields = fields
+        known = fields.get("file_id") and fields.get("index")
+        self.placed = bool(known and (fields.get("offset") or fields.get("chunk_size")))
+
+    def place(self, events: Iterator[Event]) -> Progress:
+        """Straight to where the fields say."""
+        upload, index = self._upload(), _index(self._fields)
+        stride = _number(self._fields, "chunk_size")
+        offset = _number(self._fields, "offset")
+        at = offset if offset is not None else index * (stride or 0)
+        source = self._call.source
+        with self._call.services.uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index) as writing:
+            for data in part_data(events):
+                writing.feed(data)
+            drained(events)
+            writing.end()
+        return self._call.services.uploads.progress(upload.id) if writing.placed else writing.progress
+
+    def keep_piece(self, events: Iterator[Event], reader: FormReader) -> Progress:
+        """Its place isn't known yet: a piece."""
+        uploads = self._call.services.uploads
+        with uploads.piece(self._folder.rules) as piece:
+            self._feed(piece, events)
+            return piece.keep(self._upload(), _index(reader.fields))
+
+    def _feed(self, piece: Piece, events: Iterator[Event]) -> None:
+        for data in part_data(events):
+            piece.feed(data)
+        drained(events)
+
+    def _upload(self) -> Upload:
+        """The upload of this ``file_id``, begun by whichever chunk comes first."""
+        file_id = self._fields.get("file_id")
+        if not file_id:
+            raise InvalidRequest("Missing parameters")
+        uploads, name = self._call.services.uploads, f"classic:{file_id}"
+        progress = uploads.named(self._folder.space, self._folder.owner, name)
+        if progress is None or progress.upload.state != "receiving":
+            target = replace(self._folder, path=self._folder.path + classic_name(file_id))
+            progress = uploads.begin(target, protocol="classic", name=name, size=_number(self._fields, "total"),
+                                     chunk_size=_number(self._fields, "chunk_size"))
+        return progress.upload
+
+
+def _folder(call: Call) -> Target:
+    """The top of the space that ``classic`` names. Raises NotFound where it is off."""
+    space = call.services.settings.classic
+    if space == "off":
+        raise NotFound("the classic endpoints are switched off")
+    return call.services.files.target(call.principal, space, "")
+
+
+def _find(events: Iterator[Event], name: str) -> Part | None:
+    """Read on to the head of the first file in the field ``name``."""
+    for event in events:
+        if isinstance(event, Part) and event.name == name:
+            return event
+    return None
+
+
+def _index(fields: Mapping[str, str]) -> int:
+    index = _number(fields, "index")
+    if index is None:
+        raise InvalidRequest("Missing parameters")
+    if index >= _MAX_CHUNKS:
+        raise TooLarge(f"a file may have {_MAX_CHUNKS} chunks", limit=_MAX_CHUNKS)
+    return index
+
+
+def _number(fields: Mapping[str, str], name: str) -> int | None:
+    value = fields.get(name)
+    return http.count(value, name) if value else None
+
+
+def _fields(call: Call) -> Mapping[str, str]:
+    """The fields of a small body, whichever way it is written: form, URL-encoded or JSON."""
+    content_type = call.environ.get("CONTENT_TYPE", "")
+    boundary = boundary_of(content_type)
+    with call.body() as source:
+        if boundary:
+            reader = FormReader(source, boundary, call.services.settings)
+            drained(reader.files())
+            return reader.fields
+        data = bytearray()
+        for piece in source.lend():
+            data += piece
+            if len(data) > _MAX_BODY:
+                raise TooLarge(f"this body may hold {_MAX_BODY} bytes", limit=_MAX_BODY)
+    if "json" in content_type:
+        return _json_fields(bytes(data))
+    return dict(parse_qsl(data.decode("utf-8", "replace")))
+
+
+def _json_fields(data: bytes) -> Mapping[str, str]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("Missing parameters") from None
+    return {str(name): str(item) for name, item in value.items()} if isinstance(value, dict) else {}
+
+
+def _log_completed(call: Call, progress: Progress) -> None:
+    file = call.services.catalog.file(progress.upload.file_id or "")
+    if file:
+        call.stored(Placed(file, created=file.version == 1))
+
+
+ROUTES = (
+    Route("/upload", ("POST",), upload),
+    Route("/stream-upload", ("POST",), upload),
+    Route("/chunk-upload", ("POST",), chunk),
+    Route("/chunk-upload/complete", ("POST",), complete),
+)

@@ -1,0 +1,95 @@
+"""``POST /files/{space}/{folder}/``: a form whose files all take their places, or none does; or a raw body that names
+itself by Content-Disposition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from multipart import parse_content_disposition
+from werkzeug import Response
+
+from carboy.engine.names import clean_folder, clean_name
+from carboy.engine.receive import Delivery, Digests, Incoming, Target
+from carboy.errors import InvalidRequest, NotFound
+from carboy.model import Placed
+from carboy.web import http
+from carboy.web.call import Call
+from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
+from carboy.web.protocols import raw
+from carboy.web.render import file_json, json_response
+
+
+def post(call: Call, space: str, path: str) -> Response:
+    """201 with the list of files. Text fields, wherever they stand, become metadata of every file of the form."""
+    if path and not path.endswith("/"):
+        raise NotFound("a form is posted to a folder, with a slash at the end", right=f"/files/{space}/{path}/")
+    folder = clean_folder(path)
+    target = call.services.files.target(call.principal, space, folder)
+    boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
+    if boundary is None:
+        return _raw(call, target)
+    placed = _receive(call, target, boundary)
+    for one in placed:
+        call.stored(one)
+    return json_response({"files": [file_json(call.services.files, one.file) for one in placed]}, 201)
+
+
+def _raw(call: Call, folder: Target) -> Response:
+    _, _, name = parse_content_disposition(call.header("Content-Disposition") or "")
+    if not name:
+        raise InvalidRequest("send a multipart/form-data form, or name the body by Content-Disposition: attachment; filename=…",
+                             field="Content-Disposition")
+    return raw.receive(call, replace(folder, path=folder.path + clean_name(name), condition=http.condition_of(call.request.headers)))
+
+
+def _receive(call: Call, folder: Target, boundary: str) -> list[Placed]:
+    with call.body() as source, call.services.receiver.delivery(call.principal.id) as delivery:
+        reader = FormReader(source, boundary, call.services.settings, call.digests())
+        incoming = [_take(call, delivery, folder, part, events) for part, events in _named(reader)]
+        if not incoming:
+            raise InvalidRequest("the form has no file; send at least one part with a filename")
+        _check_names(incoming, folder)
+        for one in incoming:
+            one.target = replace(one.target, metadata=reader.fields)
+        return delivery.publish()
+
+
+def _named(reader: FormReader) -> Iterator[tuple[Part, Iterator[Event]]]:
+    """The file parts; an empty file input of a browser (no name, no bytes) is passed over."""
+    events = reader.files()
+    for event in events:
+        if not isinstance(event, Part):
+            continue
+        if event.filename:
+            yield event, events
+        elif any(part_data(events)):
+            raise InvalidRequest(f"the file in the field {event.name!r} has no name", field=event.name)
+
+
+def _take(call: Call, delivery: Delivery, folder: Target, part: Part, events: Iterator[Event]) -> Incoming:
+    target = replace(folder, path=folder.path + clean_name(part.filename or ""))
+    incoming = delivery.open(target, digests=_digests(part))
+    for data in part_data(events):
+        incoming.feed(data)
+    incoming.end(call.services.receiver.executor)
+    return incoming
+
+
+def _digests(part: Part) -> Digests:
+    """A part may carry digests of its own."""
+    headers = part.headers
+    expected: list[tuple[str, bytes]] = []
+    for field in ("Content-Digest", "Repr-Digest"):
+        if value := headers.get(field.lower()):
+            expected += http.parse_digest_field(value, field).items()
+    if value := headers.get("content-md5"):
+        expected.append(("md5", http.parse_content_md5(value)))
+    return expected
+
+
+def _check_names(incoming: list[Incoming], folder: Target) -> None:
+    paths = [one.target.path for one in incoming]
+    if len(set(paths)) < len(paths) and folder.rules.on_conflict != "rename":
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise InvalidRequest(f"two files of the form are named {twice!r}", path=twice)

@@ -1,0 +1,39 @@
+"""``PUT /files/{space}/{path}``: the body is the file (RFC 9110 section 9.3.4)."""
+
+from __future__ import annotations
+
+from werkzeug import Response
+
+from carboy.engine.names import clean_path
+from carboy.engine.receive import Target
+from carboy.errors import InvalidName, InvalidRequest
+from carboy.web import http
+from carboy.web.call import Call
+from carboy.web.render import placed_response
+
+
+def put(call: Call, space: str, path: str) -> Response:
+    """201 for a new path, 200 for a replaced content. Conditions are checked before the body is read, and again when the
+    file takes its place."""
+    if not path or path.endswith("/"):
+        raise InvalidName("a file's path doesn't end with a slash; put the file's name at the end", rule="slash")
+    if call.header("Content-Range"):
+        raise InvalidRequest("PUT takes whole files; a Content-Range has no meaning here (RFC 9110 section 14.5)")
+    services = call.services
+    target = services.files.target(call.principal, space, clean_path(path), condition=http.condition_of(call.request.headers)
+                                   if _conditional(call) else Target.condition)
+    return receive(call, target)
+
+
+def receive(call: Call, target: Target) -> Response:
+    """The request's body becomes the target's file."""
+    services = call.services
+    services.receiver.precheck(target, call.length)
+    with call.body() as source:
+        placed = services.receiver.receive(target, source, digests=call.digests())
+    call.stored(placed)
+    return placed_response(services.files, placed)
+
+
+def _conditional(call: Call) -> bool:
+    return "HTTP_IF_MATCH" in call.environ or "HTTP_IF_NONE_MATCH" in call.environ

@@ -1,0 +1,70 @@
+"""What the API shows of files and uploads: the one shape of each, as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from werkzeug import Response
+
+from carboy.engine.files import Files
+from carboy.model import File, Placed, Progress, Token
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that no cache keeps and no browser sniffs."""
+    return Response(json.dumps(value, ensure_ascii=False) + "\n", status, content_type="application/json",
+                    headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})})
+
+
+def instant(seconds: float | None) -> str | None:
+    """Seconds since 1970 as RFC 3339 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def location(files: Files, file: File) -> str:
+    """The file's address by its path."""
+    return f"/files/{quote(file.space)}/{quote(files.shown_path(file))}"
+
+
+def file_json(files: Files, file: File) -> dict[str, Any]:
+    """A file as everybody who may see it sees it."""
+    return {
+        "id": file.id, "space": file.space, "path": files.shown_path(file), "name": file.name, "size": file.size,
+        "media_type": file.media_type, "etag": file.etag, "version": file.version,
+        "crc64nvme": f"{file.blob.crc64nvme:016x}", "sha256": file.blob.sha256.hex() if file.blob.sha256 else None,
+        "owner": file.owner, "metadata": dict(file.metadata), "created_at": instant(file.created_at),
+        "modified_at": instant(file.modified_at), "url": location(files, file), "content_url": f"/api/v1/files/{file.id}/content",
+    }
+
+
+def placed_response(files: Files, placed: Placed) -> Response:
+    """201 for a new path, 200 for a replaced content, with the file."""
+    headers = {"Location": location(files, placed.file), "ETag": placed.file.etag}
+    return json_response(file_json(files, placed.file), 201 if placed.created else 200, headers)
+
+
+def upload_json(progress: Progress) -> dict[str, Any]:
+    """An upload: what came, what is missing, and the file once it is one."""
+    upload = progress.upload
+    complete = upload.state == "complete"
+    return {
+        "id": upload.id, "state": upload.state, "space": upload.space, "path": upload.path, "protocol": upload.protocol,
+        "size": upload.size, "received": upload.size if complete else progress.received,
+        "offset": upload.size if complete else progress.offset,
+        "missing": [] if complete else [list(gap) for gap in progress.missing], "metadata": dict(upload.metadata),
+        "created_at": instant(upload.created_at), "expires_at": instant(upload.expires_at), "file_id": upload.file_id,
+        "failure": upload.failure,
+    }
+
+
+def token_json(token: Token) -> dict[str, Any]:
+    """A token without its secret."""
+    return {"id": token.id, "name": token.name, "scopes": {space: sorted(actions) for space, actions in token.scopes.items()},
+            "created_at": instant(token.created_at), "expires_at": instant(token.expires_at),
+            "revoked_at": instant(token.revoked_at)}
