@@ -1,0 +1,88 @@
+"""Rows to nouns and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from carboy.catalog.sessions import Row
+from carboy.catalog.tables import blobs, files, tokens, uploads
+from carboy.model import Blob, Chunk, File, Key, Span, Token, Upload
+
+BLOB = tuple(blobs.c)
+FILE = (files.c.id, files.c.space, files.c.path, files.c.owner, files.c.media_type, files.c.metadata, files.c.version,
+        files.c.created_at, files.c.modified_at, *BLOB)
+UPLOAD = tuple(uploads.c)
+TOKEN = (tokens.c.id, tokens.c.name, tokens.c.scopes, tokens.c.created_at, tokens.c.expires_at, tokens.c.revoked_at)
+
+_ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True, default=dict).encode
+
+
+def dump(value: Mapping[str, Any]) -> str:
+    return _ENCODE(value) if value else "{}"
+
+
+def load(text: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = {} if text == "{}" else json.loads(text)
+    return loaded
+
+
+def pack_crc(crc: int) -> bytes:
+    return crc.to_bytes(8, "big")
+
+
+def unpack_crc(packed: bytes) -> int:
+    return int.from_bytes(packed, "big")
+
+
+def blob_of(row: Row) -> Blob:
+    id, storage, key, size, crc, sha256, created_at = row
+    return Blob(id, storage, key, size, int.from_bytes(crc, "big"), sha256, created_at)
+
+
+def blob_values(blob: Blob) -> dict[str, Any]:
+    return {"id": blob.id, "storage": blob.storage, "key": blob.key, "size": blob.size, "crc64nvme": pack_crc(blob.crc64nvme),
+            "sha256": blob.sha256, "created_at": blob.created_at}
+
+
+def file_of(row: Row) -> File:
+    id, space, path, owner, media_type, metadata, version, created_at, modified_at = row[:9]
+    return File(id, space, path, owner, media_type, load(metadata), blob_of(row[9:]), version, created_at, modified_at)
+
+
+def file_values(file: File) -> dict[str, Any]:
+    return {"id": file.id, "space": file.space, "path": file.path, "owner": file.owner, "media_type": file.media_type,
+            "metadata": dump(file.metadata), "blob_id": file.blob.id, "version": file.version, "created_at": file.created_at,
+            "modified_at": file.modified_at}
+
+
+def upload_of(row: Row) -> Upload:
+    values = dict(zip(uploads.c.keys(), row, strict=True))
+    return Upload(**{**values, "metadata": load(values["metadata"]), "driver_state": load(values["driver_state"])})
+
+
+def upload_values(upload: Upload) -> dict[str, Any]:
+    values = {name: getattr(upload, name) for name in uploads.c.keys()}  # noqa: SIM118 - columns, not a dict
+    return {**values, "metadata": dump(upload.metadata), "driver_state": dump(upload.driver_state)}
+
+
+def spans_of(rows: Iterable[Row]) -> list[Span]:
+    return [Span(start, end, unpack_crc(crc)) for start, end, crc in rows]
+
+
+def chunk_of(row: Row) -> Chunk:
+    index, size, crc, start, key = row
+    return Chunk(index, size, unpack_crc(crc), start, None if key is None else Key(key))
+
+
+def token_of(row: Row) -> Token:
+    id, name, scopes, created_at, expires_at, revoked_at = row
+    return Token(id, name, {space: frozenset(actions) for space, actions in json.loads(scopes).items()},
+                 created_at, expires_at, revoked_at)
+
+
+def token_values(token: Token) -> dict[str, Any]:
+    scopes = json.dumps({space: sorted(actions) for space, actions in token.scopes.items()})
+    return {"id": token.id, "name": token.name, "scopes": scopes, "created_at": token.created_at,
+            "expires_at": token.expires_at, "revoked_at": token.revoked_at}

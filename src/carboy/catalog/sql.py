@@ -1,0 +1,199 @@
+"""The catalog behind :class:`carboy.catalog.base.Catalog`, over SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from carboy.catalog import completing, files, placing, reservations, tokens, upkeep, uploads
+from carboy.catalog.base import Catalog, Reservation
+from carboy.catalog.schema import require_current
+from carboy.catalog.sessions import Database
+from carboy.catalog.spans import Combine
+from carboy.catalog.sqlite import SqliteDatabase
+from carboy.errors import ConfigError
+from carboy.model import (
+    Blob,
+    Chunk,
+    File,
+    Key,
+    Page,
+    Placed,
+    Placement,
+    Progress,
+    Span,
+    Token,
+    Upload,
+    UploadState,
+    Version,
+)
+
+
+def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None) -> Catalog:
+    """The catalog at ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``; nothing is opened before its first use.
+
+    ``durable=False`` lets a power cut take the last commits. ``combine`` joins CRCs (default: CRC-64/NVME's).
+    Raises ConfigError for another kind of URL.
+    """
+    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine())
+
+
+def _crc64nvme_combine() -> Combine:
+    from carboy.checksums import combine
+
+    return combine
+
+
+def _database(url: str, durable: bool) -> Database:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("the catalog's URL is none; write sqlite:////path or postgresql+psycopg://…") from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return SqliteDatabase(Path(parsed.database).absolute(), durable)
+    if parsed.get_backend_name() == "postgresql":
+        from carboy.catalog.postgres import PostgresDatabase
+
+        return PostgresDatabase(parsed, durable)
+    raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
+
+
+class SqlCatalog:
+    """Each method is one transaction of the database; see the contract for what they guarantee."""
+
+    def __init__(self, database: Database, combine: Combine) -> None:
+        self._database = database
+        self._combine = combine
+
+    # --- life ---
+
+    def migrate(self) -> None:
+        self._database.migrate()
+
+    def check(self) -> None:
+        require_current(self._database.version())
+
+    def close(self) -> None:
+        self._database.close()
+
+    def snapshot(self, path: str) -> None:
+        self._database.snapshot(path)
+
+    # --- files ---
+
+    def file(self, id: str) -> File | None:
+        return self._database.read(lambda session: files.by_id(session, id))
+
+    def file_at(self, space: str, path: str) -> File | None:
+        return self._database.read(lambda session: files.by_path(session, space, path))
+
+    def files(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,
+              folders: bool = False) -> Page:
+        return self._database.read(lambda session: files.page(session, space, prefix, cursor, limit, folders))
+
+    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None) -> list[Placed]:
+        return self._database.write(lambda session: placing.place(session, placements, now, release))
+
+    def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None) -> File | None:
+        return self._database.write(lambda session: placing.delete_file(session, id, now, etags))
+
+    def versions(self, file_id: str) -> list[Version]:
+        return self._database.read(lambda session: files.versions_of(session, file_id))
+
+    # --- uploads ---
+
+    def create_upload(self, upload: Upload, *, reserve: Reservation | None = None) -> Upload:
+        return self._database.write(lambda session: uploads.create(session, upload, reserve))
+
+    def upload(self, id: str) -> Progress | None:
+        return self._database.view(lambda session: uploads.progress(session, id))
+
+    def upload_named(self, space: str, owner: str | None, name: str) -> Progress | None:
+        return self._database.view(lambda session: uploads.named(session, space, owner, name))
+
+    def uploads(self, *, space: str | None = None, owner: str | None = None, cursor: str | None = None,
+                limit: int = 100) -> tuple[list[Progress], str | None]:
+        filters = {name: value for name, value in (("space", space), ("owner", owner)) if value is not None}
+        return self._database.view(lambda session: uploads.receiving(session, filters, cursor or "", limit))
+
+    def record(self, upload_id: str, spans: Sequence[Span], *, now: float, expires_at: float, size: int | None = None,
+               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None) -> Progress:
+        return self._database.write(lambda session: uploads.record(
+            session, upload_id, spans, self._combine, now=now, expires_at=expires_at, size=size, chunk=chunk,
+            driver_state=driver_state))
+
+    def chunks(self, upload_id: str) -> list[Chunk]:
+        return self._database.read(lambda session: uploads.chunks_of(session, upload_id))
+
+    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float) -> Placed:
+        return self._database.write(lambda session: completing.complete(
+            session, upload_id, placement, now=now, expires_at=expires_at))
+
+    def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
+                   expires_at: float) -> bool:
+        return self._database.write(lambda session: uploads.end(
+            session, upload_id, state, now=now, failure=failure, expires_at=expires_at))
+
+    # --- room ---
+
+    def reserve(self, reservation: Reservation, *, room: int, cap: int, now: float) -> None:
+        self._database.write(lambda session: reservations.reserve(session, reservation, room, cap, now))
+
+    def release(self, id: str) -> None:
+        self._database.write(lambda session: reservations.release(session, id))
+
+    def reserved(self, storage: str, *, now: float) -> int:
+        return self._database.read(lambda session: reservations.total(session, storage, now))
+
+    # --- upkeep ---
+
+    def condemned(self, storage: str, *, before: float, limit: int = 1000) -> list[Key]:
+        return self._database.read(lambda session: upkeep.condemned_keys(session, storage, before, limit))
+
+    def forget(self, storage: str, keys: Iterable[Key]) -> None:
+        gone = list(keys)
+        self._database.write(lambda session: upkeep.forget(session, storage, gone))
+
+    def known(self, storage: str, keys: Sequence[Key]) -> set[Key]:
+        return self._database.read(lambda session: upkeep.known(session, storage, keys))
+
+    def expired_uploads(self, *, now: float, limit: int = 1000) -> list[Upload]:
+        return self._database.read(lambda session: uploads.expired(session, now, limit))
+
+    def covered_uploads(self, limit: int = 1000) -> list[Upload]:
+        return self._database.read(lambda session: uploads.covered(session, limit))
+
+    def purge(self, *, now: float) -> int:
+        return self._database.write(lambda session: upkeep.purge(session, now))
+
+    def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
+        return self._database.read(lambda session: upkeep.blobs_by_key(session, storage, after, limit))
+
+    def set_sha256(self, blob_id: str, sha256: bytes) -> None:
+        self._database.write(lambda session: upkeep.set_sha256(session, blob_id, sha256))
+
+    # --- tokens ---
+
+    def add_token(self, token: Token, secret_sha256: bytes) -> None:
+        self._database.write(lambda session: tokens.add(session, token, secret_sha256))
+
+    def token(self, secret_sha256: bytes) -> Token | None:
+        return self._database.read(lambda session: tokens.by_secret(session, secret_sha256))
+
+    def tokens(self) -> list[Token]:
+        return self._database.read(tokens.every)
+
+    def revoke_token(self, id: str, *, now: float) -> bool:
+        return self._database.write(lambda session: tokens.revoke(session, id, now))
+
+    # --- instances ---
+
+    def heartbeat(self, instance: str, *, now: float, host: str, pid: int) -> None:
+        self._database.write(lambda session: upkeep.heartbeat(session, instance, now, host, pid))
+
+    def counts(self) -> Mapping[str, int]:
+        return self._database.view(upkeep.counts)
