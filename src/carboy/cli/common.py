@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from carboy.errors import ConfigError
+
 if TYPE_CHECKING:
-    from carboy.bootstrap import Carboy
+    from carboy.bootstrap import Services
     from carboy.config import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,16 +51,19 @@ def settings_for(config: Path | None, data: Path | None, **flags: Any) -> Settin
 
 
 @contextmanager
-def opened(config: Path | None, data: Path | None) -> Iterator[Carboy]:
-    """Carboy on the settings' data, with its catalog checked; closed at the end."""
+def opened(config: Path | None, data: Path | None) -> Iterator[Services]:
+    """Carboy on the settings' data, which must be there and of this version; closed at the end."""
     from carboy.bootstrap import open_carboy
 
-    carboy = open_carboy(settings_for(config, data))
+    settings = settings_for(config, data)
+    if not settings.data.is_dir():
+        raise ConfigError(f"there is no folder {str(settings.data)!r}; `carboy serve` or `carboy db upgrade` makes it", setting="data")
+    services = open_carboy(settings)
     try:
-        carboy.catalog.check()
-        yield carboy
+        services.catalog.check()
+        yield services
     finally:
-        carboy.catalog.close()
+        services.catalog.close()
 
 
 class Duration(click.ParamType[float]):
@@ -69,7 +74,7 @@ class Duration(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(\d+)([smhdw])", value)
+        match = re.fullmatch(r"([0-9]+)([smhdw])", value)
         if match is None or int(match[1]) == 0:
             self.fail(f"{value!r} is not a duration; write a number with s, m, h, d or w, as 30d", param, ctx)
         return float(int(match[1]) * _UNITS[match[2]])

@@ -20,9 +20,11 @@ def upgrade(config: Path | None, data: Path | None) -> None:
     """Bring the catalog's schema up to this version of Carboy. SQLite is copied first; the server does it by itself."""
     from carboy.bootstrap import open_carboy
 
-    carboy = open_carboy(settings_for(config, data))
+    settings = settings_for(config, data)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    services = open_carboy(settings)
     try:
-        carboy.catalog.migrate()
+        services.catalog.migrate()
     finally:
-        carboy.catalog.close()
+        services.catalog.close()
     click.echo("the catalog is up to date")

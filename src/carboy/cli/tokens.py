@@ -31,8 +31,8 @@ def create(name: str, scopes: tuple[str, ...], expires: float | None, json_: boo
     from carboy.engine.tokens import parse_scopes
 
     parsed = parse_scopes(scopes)
-    with opened(config, data) as carboy:
-        made, secret = carboy.tokens.create(name, parsed, expires_at=time.time() + expires if expires else None)
+    with opened(config, data) as services:
+        made, secret = services.tokens.create(name, parsed, expires_at=time.time() + expires if expires else None)
     if json_:
         print_json({**_shown(made), "secret": secret})
         return
@@ -45,8 +45,8 @@ def create(name: str, scopes: tuple[str, ...], expires: float | None, json_: boo
 @located
 def list_(json_: bool, config: Path | None, data: Path | None) -> None:
     """All tokens, without their secrets."""
-    with opened(config, data) as carboy:
-        tokens = carboy.tokens.all()
+    with opened(config, data) as services:
+        tokens = services.tokens.all()
     if json_:
         print_json([_shown(each) for each in tokens])
         return
@@ -59,8 +59,8 @@ def list_(json_: bool, config: Path | None, data: Path | None) -> None:
 @located
 def revoke(id: str, config: Path | None, data: Path | None) -> None:
     """From now on the token with this ID proves nothing."""
-    with opened(config, data) as carboy:
-        carboy.tokens.revoke(id)
+    with opened(config, data) as services:
+        services.tokens.revoke(id)
     click.echo(f"token {id} is revoked")
 
 

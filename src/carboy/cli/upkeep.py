@@ -19,8 +19,8 @@ def sweep(json_: bool, config: Path | None, data: Path | None) -> None:
     That is what the server does by itself from time to time: it ends expired uploads, removes the bytes of deleted files
     and those the catalog doesn't know, and drops lapsed reservations.
     """
-    with opened(config, data) as carboy:
-        swept = carboy.sweeper.run()
+    with opened(config, data) as services:
+        swept = services.sweeper.run()
     counts = dataclasses.asdict(swept)
     if json_:
         print_json(counts)
@@ -35,11 +35,16 @@ def sweep(json_: bool, config: Path | None, data: Path | None) -> None:
 @located
 def fsck(deep: bool, json_: bool, config: Path | None, data: Path | None) -> None:
     """Compare the catalog and the storage, both ways. Exit code 1 when they disagree."""
-    found = 0
-    with opened(config, data) as carboy:
-        for finding in carboy.fsck(deep=deep):
-            found += 1
-            click.echo(finding)
-    if found:
+    findings = []
+    with opened(config, data) as services:
+        check = services.fsck
+        for finding in check.run(deep=deep):
+            findings.append(finding)
+            if not json_:
+                click.echo(f"{finding.kind}  {finding.storage}:{finding.key}  {finding.detail}")
+    if json_:
+        print_json({"blobs": check.blobs, "bytes": check.bytes, "deep": deep, "findings": [dataclasses.asdict(each) for each in findings]})
+    else:
+        click.echo(f"{check.blobs} blobs, {check.bytes} bytes {'read' if deep else 'looked up'}, {len(findings)} findings")
+    if findings:
         raise SystemExit(1)
-    click.echo("nothing found")
