@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-import wire
 from click.testing import CliRunner, Result
 from fixtures_server import ServerFactory, eventually
 
@@ -88,13 +85,16 @@ def test_a_folder_that_may_not_be_made_is_one_clear_line(elsewhere: Path) -> Non
     assert result.stderr.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_said_without_a_traceback(elsewhere: Path) -> None:
+def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [sys.executable, "-m", "carboy.cli.main", "serve", "--workers", "1", "--port", str(taken.getsockname()[1])]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=wire.LIMIT, check=False)
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert "in use" in ended.stderr
+        port = taken.getsockname()[1]
+        result = carboy("serve", "--port", str(port))
+    assert (result.exit_code, result.stderr) == (1, f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n")
+
+
+def test_an_address_of_another_machine_is_one_clear_line() -> None:
+    result = carboy("serve", "--host", "192.0.2.1", "--port", "0")
+    assert (result.exit_code, result.stderr) == (1, "Error: cannot listen on 192.0.2.1 port 0: Cannot assign requested address\n")
 
 
 @pytest.mark.parametrize(("written", "seconds"), [("45s", 45), ("90m", 5400), ("12h", 43200), ("30d", 2592000), ("2w", 1209600)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 
 import click
@@ -19,6 +21,18 @@ def serve(host: str | None, port: int | None, workers: int | None, threads: int 
           data: Path | None) -> None:
     """Start the server. Prints its address when it accepts connections."""
     settings = settings_for(config, data, host=host, port=port, workers=workers, threads=threads)
+    _must_be_free(settings.host, settings.port)
     from carboy.web import server
 
     server.serve(settings)
+
+
+def _must_be_free(host: str, port: int) -> None:
+    """Fail at once where the address can't be bound: the server itself would try for seconds and then log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except socket.gaierror as error:
+        raise click.ClickException(f"there is no address {host!r}: {error.strerror}") from error
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}") from error
