@@ -20,8 +20,6 @@ import argparse
 import json
 import platform
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -38,6 +36,7 @@ from faults.disk import MIB, Disk, FileSystem, until, why_not
 from faults.journal import Journal
 from faults.load import Load
 from faults.runner import CARBOY, Server
+from faults.tracer import Tracer
 
 KINDS = ("power", "kill", "power", "kill at call", "power", "power at start")
 ROUNDS_PER_DISK = 3
@@ -72,97 +71,68 @@ class Bench:
         self.server = Server(self.disk.root / "data", folder / "server.log", command=command, settings=SETTINGS)
         self.journal = Journal()
 
-    def strike(self, round: Round, seconds: float) -> None:
+    def strike(self, turn: Round, seconds: float) -> None:
         """Load, the fault, and the server dead on a disk that is mounted again."""
-        chance = random.Random(round.seed)
-        round.after_seconds = round_to_ms(chance.uniform(0.05, seconds))
-        if round.kind == "power at start":
-            self._strike_at_start(round)
+        chance = random.Random(turn.seed)
+        turn.after_seconds = _milliseconds(chance.uniform(0.05, seconds))
+        if turn.kind == "power at start":
+            self._strike_at_start(turn)
         else:
             self.server.start()
-            load = Load(self.server.address, self.journal, round.seed).start()
-            time.sleep(round.after_seconds)
-            {"power": self._cut_power, "kill": self.server.kill, "kill at call": lambda: self._kill_at_call(round, chance, seconds)}[round.kind]()
+            load = Load(self.server.address, self.journal, turn.seed).start()
+            time.sleep(turn.after_seconds)
+            self._strike_under_load(turn, chance, seconds)
             self.server.kill()
             load.stop()
-            round.told = dict(sorted(load.told.items()))
-        if round.kind.startswith("power"):
+            turn.told = dict(sorted(load.told.items()))
+        if turn.kind.startswith("power"):
             self.disk.unmount()
             self.disk.mount()
 
-    def check(self, round: Round) -> None:
+    def check(self, turn: Round) -> None:
         """Start again, compare with what clients were told, stop."""
         self.server.start()
         try:
             check = Check(self.server, self.journal).run()
         finally:
             self.server.kill()
-        round.counts, round.problems = dict(sorted(check.counts.items())), check.problems
+        turn.counts, turn.problems = dict(sorted(check.counts.items())), check.problems
 
     def close(self) -> None:
         self.server.kill()
         self.disk.destroy()
 
-    def _cut_power(self) -> None:
-        self.disk.cut_power()
+    def _strike_under_load(self, turn: Round, chance: random.Random, seconds: float) -> None:
+        if turn.kind == "power":
+            self.disk.cut_power()
+        elif turn.kind == "kill at call":
+            self._kill_at_call(turn, chance, seconds)
 
-    def _strike_at_start(self, round: Round) -> None:
+    def _strike_at_start(self, turn: Round) -> None:
         self.server.spawn()
-        time.sleep(round.after_seconds / 3)
+        time.sleep(turn.after_seconds / 3)
         self.disk.cut_power()
         self.server.kill()
 
-    def _kill_at_call(self, round: Round, chance: random.Random, seconds: float) -> None:
+    def _kill_at_call(self, turn: Round, chance: random.Random, seconds: float) -> None:
         call, when = chance.choice(CALLS), int(200 ** chance.random())
-        round.struck_at = f"{call} number {when} of a thread"
-        with Tracer(self.server, f"inject={call}:signal=KILL:when={when}", call) as tracer:
-            tracer.wait_for_a_kill(seconds)
+        turn.struck_at = f"{call} number {when} of a thread"
+        with Tracer(self.server, f"{call}:signal=KILL:when={when}") as tracer:
+            try:
+                until(tracer.somebody_died, "a worker was killed", seconds)
+            except TimeoutError:
+                turn.struck_at += ", which none made"
             if chance.random() < 0.5:
-                return
-            tracer.detach()
-            time.sleep(chance.uniform(0, seconds / 2))
+                tracer.detach()
+                time.sleep(chance.uniform(0, seconds / 2))
 
 
-class Tracer:
-    """strace on all processes of a running server."""
-
-    def __init__(self, server: Server, inject: str, call: str) -> None:
-        self._pids = server.processes()
-        pids = [part for pid in self._pids for part in ("-p", str(pid))]
-        self._process = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, *pids],
-                                         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def wait_for_a_kill(self, seconds: float) -> None:
-        """Until one of the processes is gone, or the time is over because nobody made the n-th call."""
-        try:
-            until(lambda: not all(map(_alive, self._pids)), "a worker was killed", seconds)
-        except TimeoutError:
-            pass
-
-    def detach(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-
-    def __enter__(self) -> Tracer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.detach()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def round_to_ms(seconds: float) -> float:
+def _milliseconds(seconds: float) -> float:
     return int(seconds * 1000) / 1000
 
 
 def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: float, seed: int, kinds: Sequence[str] = KINDS,
-        command: Sequence[str] = CARBOY, report: Callable[[Round], None] = lambda round: None) -> list[Round]:
+        command: Sequence[str] = CARBOY, report: Callable[[Round], None] = lambda turn: None) -> list[Round]:
     """``rounds`` rounds, the kinds in turn and the file systems too; a disk serves up to three rounds, so that what an
     earlier fault left behind meets a later one."""
     done: list[Round] = []
@@ -187,24 +157,24 @@ def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: fl
 def summary(rounds: Sequence[Round]) -> dict[str, object]:
     """The figures of all rounds together."""
     counts: Counter[str] = Counter()
-    for round in rounds:
-        counts.update(round.counts)
+    for turn in rounds:
+        counts.update(turn.counts)
     return {
         "rounds": len(rounds),
-        "rounds_by_kind": dict(Counter(f"{round.kind}, {round.fs}" for round in rounds)),
-        "rounds_with_problems": sum(bool(round.problems) for round in rounds),
+        "rounds_by_kind": dict(Counter(f"{turn.kind}, {turn.fs}" for turn in rounds)),
+        "rounds_with_problems": sum(bool(turn.problems) for turn in rounds),
         "lost": counts[LOST],
-        "problems": sum(len(round.problems) for round in rounds),
+        "problems": sum(len(turn.problems) for turn in rounds),
         "counts": dict(sorted(counts.items())),
     }
 
 
-def _print_round(round: Round) -> None:
-    counts = Counter(round.counts)
-    print(f"{round.number:4} {round.kind:15} {round.fs:5} {round.after_seconds:6.2f} s  {counts['files_acknowledged']:5} files "
+def _print_round(turn: Round) -> None:
+    counts = Counter(turn.counts)
+    print(f"{turn.number:4} {turn.kind:15} {turn.fs:5} {turn.after_seconds:6.2f} s  {counts['files_acknowledged']:5} files "
           f"{counts['chunks_acknowledged']:4} chunks {counts['bytes_read_back'] / MIB:7.1f} MiB read back  "
-          f"lost {counts[LOST]}  {round.struck_at}", flush=True)
-    for problem in round.problems:
+          f"lost {counts[LOST]}  {turn.struck_at}", flush=True)
+    for problem in turn.problems:
         print(f"       {problem}", flush=True)
 
 
@@ -230,7 +200,7 @@ def main() -> int:
     print(json.dumps(figures, indent=2))
     if chosen.json:
         about = {"seed": seed, "kernel": platform.release(), "python": platform.python_version(), "seconds": chosen.seconds}
-        chosen.json.write_text(json.dumps(about | figures | {"each": [asdict(round) for round in rounds]}, indent=1) + "\n")
+        chosen.json.write_text(json.dumps(about | figures | {"each": [asdict(turn) for turn in rounds]}, indent=1) + "\n")
     return 1 if figures["problems"] else 0
 
 

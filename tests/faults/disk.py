@@ -33,9 +33,9 @@ class Disk:
             image.truncate(size)
         _run(f"mkfs.{kind}", "-q", str(self._image))
 
-    def mount(self) -> None:
+    def mount(self, options: str = "") -> None:
         """Mounting replays the journal, as after any power cut."""
-        _run("mount", "-t", self.kind, "-o", "loop", str(self._image), str(self.root))
+        _run("mount", "-t", self.kind, "-o", ",".join(filter(None, ["loop", options])), str(self._image), str(self.root))
 
     def unmount(self) -> None:
         """Waits for the last process that used it to be gone."""
@@ -49,10 +49,17 @@ class Disk:
         finally:
             os.close(root)
 
-    def read_only(self, on: bool = True) -> None:
-        """Remount under whoever uses it. The kernel refuses that while a file is open for writing; ``emergency_ro`` on
-        ext4 and the shutdown ioctl are the ways a disk does it by itself."""
-        _run("mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.root))
+    def go_read_only(self) -> None:
+        """What ext4 does by itself on finding an error, where it is mounted with ``errors=remount-ro``: it takes no more
+        writes, though files are open for writing."""
+        device = Path(f"/sys/dev/block/{os.major(os.stat(self.root).st_dev)}:{os.minor(os.stat(self.root).st_dev)}").resolve()
+        Path(f"/sys/fs/ext4/{device.name}/trigger_fs_error").write_text("test")
+
+    def repair(self) -> None:
+        """What an operator does then: unmount, check, mount."""
+        self.unmount()
+        _run("fsck.ext4", "-f", "-y", str(self._image), check=False)
+        self.mount()
 
     def destroy(self) -> None:
         """Unmount if mounted, and remove the image."""

@@ -41,6 +41,7 @@ class Server:
         self._line = [*prefix, *command, "serve", "--port", "0", "--data", str(data), "--workers", str(workers)]
         self._command = list(command)
         self._settings = dict(settings or {})
+        self._traced = bool(prefix) and prefix[0] == "strace"
         self._process: subprocess.Popen[bytes] | None = None
         self.address = ("127.0.0.1", 0)
 
@@ -91,10 +92,15 @@ class Server:
         until(lambda: not self.processes(), "the killed processes are gone")
 
     def stop(self, limit: float = 60) -> int:
-        """SIGTERM, and the exit status once it has ended."""
+        """SIGTERM to the server itself, and the exit status once it has ended."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        os.kill(self.master, signal.SIGTERM)
         return self._process.wait(limit)
+
+    @property
+    def master(self) -> int:
+        """The server's first process, also where a tracer runs it."""
+        return next((pid for pid in self.processes() if _stat(pid)[1] == self.pid), self.pid) if self._traced else self.pid
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Another command of the program over the same data, as ``run("fsck", "--deep")``."""
@@ -113,11 +119,16 @@ class Server:
 
 def _group(pid: int) -> int:
     """The process group of a live process; 0 for one that is gone or a zombie."""
+    return _stat(pid)[2]
+
+
+def _stat(pid: int) -> tuple[str, int, int]:
+    """State, parent and process group; zeros for a process that is gone or a zombie."""
     try:
-        state, _, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+        state, parent, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
     except OSError:
-        return 0
-    return 0 if state == "Z" else int(group)
+        return "", 0, 0
+    return ("", 0, 0) if state == "Z" else (state, int(parent), int(group))
 
 
 @dataclass(frozen=True, slots=True)
