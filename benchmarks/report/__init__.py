@@ -1,0 +1,1 @@
+"""What the figures become: a table on the terminal, a page, plots, raw data."""

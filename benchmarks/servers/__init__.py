@@ -1,0 +1,1 @@
+"""Servers under test: how each is installed, started and stopped."""
