@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carboy import mediatypes
+from carboy.mediatypes import accepts, detect
 from carboy.config import Settings, SpaceSettings
 from carboy.errors import TooLarge, UnsupportedType
 
@@ -20,8 +20,8 @@ def check_size(size: int | None, limit: int) -> None:
 
 def media_type(head: bytes, name: str, rules: SpaceSettings) -> str:
     """The type detected from the first bytes. Raises UnsupportedType if the space doesn't accept it."""
-    detected = mediatypes.detect(head, name)
-    if rules.accept and not mediatypes.accepts(detected, rules.accept, name):
+    detected = detect(head, name)
+    if rules.accept and not accepts(detected, rules.accept, name):
         raise UnsupportedType(f"{name!r} is {detected}; this space accepts {', '.join(rules.accept)}",
                               detected=detected, accepted=list(rules.accept))
     return detected

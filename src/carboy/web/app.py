@@ -57,7 +57,7 @@ class Application:
         if path.startswith("files/"):
             return self._file(call, path)
         handler, arguments = self._map.bind_to_environ(call.environ).match()
-        return handler(call, **arguments)  # type: ignore[operator, no-any-return]
+        return handler(call, **arguments)  # type: ignore[no-any-return]
 
     def _file(self, call: Call, path: str) -> Response:
         handler = _FILES.get(call.method)

@@ -51,8 +51,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         super().init_process()
 
     def load_wsgi(self) -> None:
-        super().load_wsgi()
-        self.wsgi = partial(_call, self.wsgi)
+        self.wsgi: Any = partial(_call, self.app.wsgi())
 
     # --- heads ---
 

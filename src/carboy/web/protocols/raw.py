@@ -7,6 +7,7 @@ from werkzeug import Response
 from carboy.engine.names import clean_path
 from carboy.engine.receive import Target
 from carboy.errors import InvalidName, InvalidRequest
+from carboy.model import Condition
 from carboy.web import http
 from carboy.web.call import Call
 from carboy.web.render import placed_response
@@ -20,8 +21,7 @@ def put(call: Call, space: str, path: str) -> Response:
     if call.header("Content-Range"):
         raise InvalidRequest("PUT takes whole files; a Content-Range has no meaning here (RFC 9110 section 14.5)")
     services = call.services
-    target = services.files.target(call.principal, space, clean_path(path), condition=http.condition_of(call.request.headers)
-                                   if _conditional(call) else Target.condition)
+    target = services.files.target(call.principal, space, clean_path(path), condition=_condition(call))
     return receive(call, target)
 
 
@@ -35,5 +35,7 @@ def receive(call: Call, target: Target) -> Response:
     return placed_response(services.files, placed)
 
 
-def _conditional(call: Call) -> bool:
-    return "HTTP_IF_MATCH" in call.environ or "HTTP_IF_NONE_MATCH" in call.environ
+def _condition(call: Call) -> Condition:
+    if "HTTP_IF_MATCH" in call.environ or "HTTP_IF_NONE_MATCH" in call.environ:
+        return http.condition_of(call.request.headers)
+    return Condition()
