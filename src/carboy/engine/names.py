@@ -46,7 +46,7 @@ def clean_folder(raw: str) -> str:
 
     Raises InvalidName as :func:`clean_path`.
     """
-    return f"{clean_path(raw.removesuffix('/'))}/" if raw not in ("", "/") else ""
+    return f"{clean_path(raw.removesuffix('/'))}/" if raw else ""
 
 
 def clean_name(raw: str) -> str:
