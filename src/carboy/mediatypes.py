@@ -17,6 +17,8 @@ from functools import cache
 
 GENERIC, TEXT = "application/octet-stream", "text/plain"
 _HEAD = 4096
+_JSON_DEPTH = 256
+"""Deeper nesting could overflow the small stack of a server's thread: json's parser recurses in C."""
 
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 """The bytes that no text contains (WHATWG MIME Sniffing, "binary data byte")."""
@@ -193,7 +195,7 @@ def _is_textual(media_type: str) -> bool:
 
 
 def _is_json(text: str) -> bool:
-    if text[:1] not in ("{", "[") or len(text) >= _HEAD:
+    if text[:1] not in ("{", "[") or len(text) >= _HEAD or text.count("[") + text.count("{") > _JSON_DEPTH:
         return False
     try:
         json.loads(text)
