@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -37,11 +38,14 @@ class Combiner(Generic[T, R]):
     """``do(value)`` joins the batch that forms while the batch before it runs.
 
     ``run`` gets every request that waits and settles each; what it raises goes to all that it left unsettled. A thread
-    leads at most one batch, so none serves the others for ever.
+    leads at most one batch, so none serves the others for ever. ``turn`` is entered before the batch is closed, so that
+    whoever comes while it waits comes along, and left when all but the leader have been woken.
     """
 
-    def __init__(self, run: Callable[[list[Request[T, R]]], None]) -> None:
+    def __init__(self, run: Callable[[list[Request[T, R]]], None],
+                 turn: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self._run = run
+        self._turn = turn
         self._mutex = threading.Lock()
         self._waiting: list[Request[T, R]] = []
         self._led = False
@@ -61,10 +65,23 @@ class Combiner(Generic[T, R]):
         return request.result  # type: ignore[return-value]
 
     def _lead(self) -> None:
+        try:
+            with self._turn():
+                self._settle(self._take(), self._run)
+        except BaseException as error:
+            failure = error  # the turn did not come, so nobody was served
+            self._settle(self._take(), lambda _: _fail(failure))
+        finally:
+            self._pass_on()
+
+    def _take(self) -> list[Request[T, R]]:
         with self._mutex:
             batch, self._waiting = self._waiting, []
+        return batch
+
+    def _settle(self, batch: list[Request[T, R]], run: Callable[[list[Request[T, R]]], None]) -> None:
         try:
-            self._run(batch)
+            run(batch)
         except BaseException as error:
             for request in batch:
                 if request.result is None and request.error is None:
@@ -72,7 +89,6 @@ class Combiner(Generic[T, R]):
         for request in batch:
             if not request.lead:
                 request.wake()
-        self._pass_on()
 
     def _pass_on(self) -> None:
         with self._mutex:
@@ -82,3 +98,7 @@ class Combiner(Generic[T, R]):
                 heir.lead = True
         if heir:
             heir.wake()
+
+
+def _fail(error: BaseException) -> None:
+    raise error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from sqlalchemy import LargeBinary, SelectBase, bindparam, cast, delete, exists, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, LargeBinary, SelectBase, bindparam, cast, delete, exists, insert, literal_column, select, update
 
 from carboy.catalog import paths, reservations, rows
 from carboy.catalog.files import BY_ID_LOCKED, BY_PATH_LOCKED
@@ -18,7 +18,7 @@ from carboy.catalog.tables import blobs, condemned, files, jobs, versions
 from carboy.errors import Conflict, NotFound, PathConflict, PreconditionFailed
 from carboy.model import Blob, Condition, File, Placed, Placement, new_id
 
-_ONE = literal_column("1")
+_ONE: ColumnElement[int] = literal_column("1")
 _CONDEMNED = select(_ONE).where(condemned.c.storage == bindparam("storage"), condemned.c.key == bindparam("key"))
 _LOCK_BLOB = select(*rows.BLOB).where(blobs.c.id == bindparam("id")).with_for_update()
 _ADD_BLOB = insert(blobs).from_select(

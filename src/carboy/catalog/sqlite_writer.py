@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -38,7 +38,7 @@ class SqliteWriter:
         self._wal = Path(f"{path}-wal")
         self._lock_path = path.with_suffix(".lock")
         self._open = open
-        self._combiner: Combiner[Work, tuple[Any]] = Combiner(self._lead)
+        self._combiner: Combiner[Work, tuple[Any]] = Combiner(self._settle, self._turn)
         self._session: SqliteSession | None = None
         self._checkpointed = 0
 
@@ -71,22 +71,27 @@ class SqliteWriter:
                 pass  # the log stays, and the next to open the catalog reads it
             session.close()
 
-    def _lead(self, batch: list[Change]) -> None:
-        """Settle every change of the batch by one transaction."""
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         with self.locked():
-            try:
-                session = self._begin()
-                outcomes = [_attempt(session, change, alone=len(batch) == 1) for change in batch]
-            except sqlite3.Error as error:
-                self._throw_away()
-                raise told(error) from error
-            self._commit(session)
-            for change, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    change.error = outcome
-                else:
-                    change.result = outcome
-            self._checkpoint(session)
+            yield
+            if self._session:
+                self._checkpoint(self._session)
+
+    def _settle(self, batch: list[Change]) -> None:
+        """Settle every change of the batch by one transaction."""
+        try:
+            session = self._begin()
+            outcomes = [_attempt(session, change, alone=len(batch) == 1) for change in batch]
+        except sqlite3.Error as error:
+            self._throw_away()
+            raise told(error) from error
+        self._commit(session)
+        for change, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                change.error = outcome
+            else:
+                change.result = outcome
 
     def _begin(self) -> SqliteSession:
         session = self._session = self._session or self._open()

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -29,7 +30,7 @@ SCHEMA = "0001"
 metadata = MetaData()
 
 TEXT: TypeEngine[str] = Text(collation="BINARY").with_variant(Text(collation="C"), "postgresql")
-RECEIVING = literal_column("'receiving'")
+RECEIVING: ColumnElement[str] = literal_column("'receiving'")
 """As text in the statement, because a partial index serves no parameter."""
 
 

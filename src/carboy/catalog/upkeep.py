@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 
-from sqlalchemy import SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
+from sqlalchemy import BindParameter, SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
 from carboy.catalog import rows
@@ -39,7 +39,7 @@ def _forget(count: int) -> Delete:
 
 @cache
 def _known(count: int) -> SelectBase:
-    storage = bindparam("storage")
+    storage: BindParameter[str] = bindparam("storage")
     return union(
         select(blobs.c.key).where(blobs.c.storage == storage, among(blobs.c.key, count)),
         select(condemned.c.key).where(condemned.c.storage == storage, among(condemned.c.key, count)),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, SelectBase, and_, bindparam, delete, func, insert, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Select, SelectBase, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from carboy.catalog import rows
 from carboy.catalog.base import Reservation
@@ -47,7 +47,8 @@ _DROP_CHUNK = delete(chunks).where(chunks.c.upload_id == bindparam("upload_id"),
 _DROP_CHUNKS = delete(chunks).where(chunks.c.upload_id == bindparam("upload_id"))
 _EXPIRED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.expires_at <= bindparam("now"))
             .order_by(uploads.c.expires_at, uploads.c.id).limit(bindparam("count")))
-_WHOLE = select(literal_column("1")).where(spans.c.upload_id == uploads.c.id, spans.c.start == 0, spans.c.end == uploads.c.size)
+_WHOLE: Select[Any] = select(literal_column("1")).where(
+    spans.c.upload_id == uploads.c.id, spans.c.start == 0, spans.c.end == uploads.c.size)
 _COVERED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, or_(uploads.c.size == 0, _WHOLE.exists()))
             .order_by(uploads.c.id).limit(bindparam("count")))
 

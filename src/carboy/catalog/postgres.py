@@ -1,0 +1,209 @@
+"""The catalog in PostgreSQL, for several machines.
+
+Transactions are READ COMMITTED: whoever decides by what it read has locked it first. Where rows can't be locked because
+they aren't there yet, an advisory lock stands for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+import psycopg
+from psycopg import errors
+from sqlalchemy import URL, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from carboy.catalog.paths import ancestors
+from carboy.catalog.pool import Pool
+from carboy.catalog.processes import PerProcess
+from carboy.catalog.schema import read_version, require_not_newer, upgrade
+from carboy.catalog.sessions import Compiler, Row, Session, Statement
+from carboy.catalog.tables import SCHEMA
+from carboy.errors import CarboyError, CatalogUnavailable, CommitUnknown, ConfigError, Conflict, StorageFull
+
+T = TypeVar("T")
+
+CONNECTIONS = 16
+TRIES = 5
+MANY_PATHS = 64
+"""From this many locks on paths, one on the whole space stands for them."""
+
+_ADVISORY = ("SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name)::text ELSE pg_advisory_xact_lock_shared(name)::text END"
+             " FROM unnest(%(names)s::bigint[], %(alone)s::boolean[]) AS wanted(name, alone)")
+_HAS_TABLE = "SELECT to_regclass('alembic_version')::text WHERE to_regclass('alembic_version') IS NOT NULL"
+
+
+class PostgresSession:
+    """A connection in autocommit mode: transactions begin and end by statement. One thread uses it at a time."""
+
+    def __init__(self, connection: psycopg.Connection[Any], compiler: Compiler) -> None:
+        self.connection = connection
+        self._cursor = connection.cursor()
+        self._compiler = compiler
+
+    def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
+        return self._execute(statement, values).fetchall()
+
+    def one(self, statement: Statement, /, **values: Any) -> Row | None:
+        found = self.rows(statement, **values)
+        return found[0] if found else None
+
+    def run(self, statement: Statement, /, **values: Any) -> int:
+        return self._execute(statement, values).rowcount
+
+    def _execute(self, statement: Statement, values: dict[str, Any]) -> psycopg.Cursor[Any]:
+        compiled = self._compiler(statement)
+        values.update(compiled.fixed)
+        return self._cursor.execute(compiled.sql.encode(), values)
+
+    def say(self, sql: str, values: Mapping[str, Any] | None = None) -> Row | None:
+        """Run a statement of PostgreSQL's own; its first row."""
+        found = self._cursor.execute(sql.encode(), values)
+        return cast("Row | None", found.fetchone()) if found.description else None
+
+    def serialise(self, name: str) -> None:
+        self._advise({_number(name): True})
+
+    def lock_paths(self, paths: Sequence[tuple[str, str]]) -> None:
+        """Each path alone, its folders shared with others who make files there, in one order for all."""
+        wanted: dict[int, bool] = {}
+        for space, path in paths:
+            wanted.setdefault(_number(space), False)
+            wanted[_number(space, path)] = True
+            for folder in ancestors(path):
+                wanted.setdefault(_number(space, folder), False)
+        if len(wanted) > MANY_PATHS:
+            wanted = {_number(space): True for space, _ in paths}
+        self._advise(wanted)
+
+    def _advise(self, wanted: Mapping[int, bool]) -> None:
+        names = sorted(wanted)
+        self.say(_ADVISORY, {"names": names, "alone": [wanted[name] for name in names]})
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def _number(*names: str) -> int:
+    """The 64 bits by which an advisory lock goes."""
+    return int.from_bytes(hashlib.blake2b("\0".join(names).encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def told(error: Exception) -> Exception:
+    """What the caller learns of an error before COMMIT, when nothing was changed."""
+    if isinstance(error, CarboyError) or not isinstance(error, psycopg.Error):
+        return error
+    if isinstance(error, errors.DiskFull):
+        return StorageFull("there is no room for the catalog")
+    if isinstance(error, errors.IntegrityError):
+        return Conflict(f"the catalog refuses this: {error.diag.message_primary}")
+    return CatalogUnavailable(f"the catalog could not be asked: {error.diag.message_primary or error}")
+
+
+def _worth_retrying(error: psycopg.Error) -> bool:
+    """Two who got in each other's way, and connections that were lost while idle."""
+    return isinstance(error, (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)) or _is_lost(error)
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    return isinstance(error, (psycopg.InterfaceError, errors.AdminShutdown, errors.CrashShutdown)) or (
+        isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+
+
+class PostgresDatabase:
+    """Each operation borrows a connection, never while waiting for a client. Opens nothing before its first use."""
+
+    def __init__(self, url: URL, durable: bool) -> None:
+        self._engine = _engine(url)
+        self._compiler = Compiler(self._engine.dialect)
+        self._durable = durable
+        self._pools = PerProcess(lambda: Pool(self._connect, PostgresSession.close, CONNECTIONS))
+
+    def _connect(self) -> PostgresSession:
+        try:
+            pooled = self._engine.raw_connection()
+        except DBAPIError as error:
+            raise cast(psycopg.Error, error.orig) from error
+        session = PostgresSession(cast("psycopg.Connection[Any]", pooled.driver_connection), self._compiler)
+        pooled.detach()
+        session.connection.autocommit = True
+        if not self._durable:
+            session.say("SET synchronous_commit = off")
+        return session
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        return self._retrying(work)
+
+    def view(self, work: Callable[[Session], T]) -> T:
+        return self._retrying(lambda session: _transact(session, work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        return self._retrying(lambda session: _transact(session, work, "BEGIN"))
+
+    def _retrying(self, work: Callable[[PostgresSession], T]) -> T:
+        for left in range(TRIES, 0, -1):
+            try:
+                return self._once(work)
+            except psycopg.Error as error:
+                if left == 1 or not _worth_retrying(error):
+                    raise told(error) from error
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, work: Callable[[PostgresSession], T]) -> T:
+        pool = self._pools.get()
+        session = pool.take()
+        try:
+            return work(session)
+        finally:
+            if session.connection.closed or session.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                pool.discard(session)
+            else:
+                pool.give(session)
+
+    def version(self) -> str | None:
+        return self.read(lambda session: read_version(cast(PostgresSession, session).say, _HAS_TABLE))
+
+    def migrate(self) -> None:
+        if self.version() == SCHEMA:
+            return
+        try:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number('carboy migrate')})")
+                say = PostgresSession(cast("psycopg.Connection[Any]", connection.connection.driver_connection), self._compiler).say
+                require_not_newer(read_version(say, _HAS_TABLE))
+                upgrade(connection)
+        except DBAPIError as error:
+            raise CatalogUnavailable(f"the catalog could not be upgraded: {error.orig}") from error
+
+    def snapshot(self, path: str) -> None:
+        raise ConfigError("a snapshot is SQLite's; PostgreSQL has pg_dump and its own backups")
+
+    def close(self) -> None:
+        pool = self._pools.made()
+        if pool:
+            pool.close()
+
+
+def _engine(url: URL) -> Engine:
+    """Makes connections and keeps none."""
+    return create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+
+
+def _transact(session: PostgresSession, work: Callable[[Session], T], begin: str) -> T:
+    session.say(begin)
+    try:
+        result = work(session)
+    except BaseException:
+        with suppress(psycopg.Error):
+            session.say("ROLLBACK")
+        raise
+    try:
+        session.say("COMMIT")
+    except psycopg.Error as error:
+        if isinstance(error, (errors.SerializationFailure, errors.IntegrityError)):
+            raise
+        raise CommitUnknown(f"the catalog's commit failed: {error}") from error
+    return result

@@ -1,0 +1,117 @@
+"""A PostgreSQL of the tests' own: Debian's server in a temporary folder, reached by a socket in it, with fsync on."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+
+@dataclass
+class PostgresServer:
+    """Runs as an unprivileged user, because PostgreSQL refuses root."""
+
+    bin: Path
+    folder: Path
+    user: str | None
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def run(self, program: str, *arguments: str) -> None:
+        subprocess.run([self.bin / program, *arguments], check=True, capture_output=True, stdin=subprocess.DEVNULL,
+                       cwd=self.folder, user=self.user, group=pwd.getpwnam(self.user).pw_gid if self.user else None,
+                       extra_groups=[] if self.user else None, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=120)
+
+    def init(self) -> None:
+        self.run("initdb", "-D", f"{self.folder}/data", "-U", "carboy", "-A", "trust", "-E", "UTF8", "--locale=C")
+
+    def start(self) -> None:
+        options = (f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=on -c max_connections=80 "
+                   "-c shared_buffers=32MB")
+        self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-t", "60", "-l", f"{self.folder}/log", "-o", options, "start")
+
+    def stop(self) -> None:
+        """At once, as in a crash: clients are cut, nothing is flushed."""
+        self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-m", "immediate", "stop")
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://carboy@/{database}?host={self.folder}"
+
+    def say(self, sql: str) -> None:
+        with psycopg.connect(f"host={self.folder} user=carboy dbname=postgres", autocommit=True) as connection:
+            connection.execute(sql.encode())
+
+    def new_database(self, template: str = "template1") -> str:
+        """A database of its own for one test; its URL."""
+        name = f"test{next(self.numbers)}"
+        self.say(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+
+def _unavailable(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"PostgreSQL is part of the tests: {reason}")
+    pytest.skip(f"NOT TESTED with PostgreSQL: {reason}")
+
+
+def _programs() -> Path | None:
+    found = [Path(bin) for bin in Path("/usr/lib/postgresql").glob("*/bin")]
+    on_path = shutil.which("initdb")
+    newest = max(found, key=lambda folder: int(folder.parent.name), default=None)
+    return newest or (Path(on_path).parent if on_path else None)
+
+
+def _unprivileged() -> str | None:
+    """Whom the server runs as: PostgreSQL's own user, or nobody; None to stay who we are."""
+    if os.getuid() != 0:
+        return None
+    users = {user.pw_name for user in pwd.getpwall()}
+    return "postgres" if "postgres" in users else "nobody"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    bin = _programs()
+    if bin is None:
+        _unavailable("initdb is not installed (Debian: postgresql)")
+        raise AssertionError
+    user = _unprivileged()
+    with tempfile.TemporaryDirectory(prefix="carboy-pg-", ignore_cleanup_errors=True) as folder:
+        if user:
+            shutil.chown(folder, user)
+        server = PostgresServer(bin, Path(folder), user)
+        try:
+            server.init()
+            server.start()
+        except subprocess.CalledProcessError as error:
+            _unavailable(f"{error.cmd[0]}: {error.stderr.decode(errors='replace') or error.stdout.decode(errors='replace')}")
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with an empty, current catalog."""
+    from carboy.catalog.sql import open_catalog
+
+    postgres_server.say("CREATE DATABASE current")
+    catalog = open_catalog(postgres_server.url("current"))
+    catalog.migrate()
+    catalog.close()
+    return "current"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
+    """An empty, current catalog of the test's own."""
+    return postgres_server.new_database(postgres_template)
