@@ -285,9 +285,18 @@ def test_under_gunicorn_the_body_is_its_file_wrapper_at_the_first_byte(bench: Be
     assert type(body) is FileWrapper
     assert os.lseek(body.filelike.fileno(), 0, os.SEEK_CUR) == start
     assert response.headers["Content-Length"] == str(end - start)
-    assert connection.gettimeout() == 7
     body.close()
     assert body.filelike.closed
+
+
+def test_the_idle_limit_is_the_kernels_on_tcp_and_pythons_elsewhere(bench: Bench, connection: socket.socket) -> None:
+    """TCP_USER_TIMEOUT in milliseconds, the socket left blocking; a UNIX socket gets a timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as tcp:
+        bench.ask(bench.small, environ=served(tcp))
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+        assert tcp.gettimeout() is None
+    bench.ask(bench.small, environ=served(connection))
+    assert connection.gettimeout() == 7
 
 
 @pytest.mark.parametrize("environ", [{"HTTP_VERSION": "2"}, {"wsgi.file_wrapper": None}])

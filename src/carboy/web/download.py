@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -86,11 +87,19 @@ def respond(request: Request, file: File, storage: Readable, *, settings: Settin
 
 
 def set_idle_limit(environ: Mapping[str, Any], seconds: float) -> None:
-    """Cut a client that takes nothing for so long, where the server shows its socket. The worker makes the socket blocking
-    again before it reads the next request."""
-    socket = environ.get("gunicorn.socket")
-    if socket is not None:
-        socket.settimeout(seconds)
+    """Cut a client that takes nothing for so long, where the server shows its socket.
+
+    The kernel watches (TCP_USER_TIMEOUT), and the socket stays blocking: a timeout of Python's counts until a third of the send buffer
+    is free, which cuts slow readers that do read, and it makes ``sendall`` a race against the clock. Where there is no TCP
+    it has to do; the worker makes the socket blocking again before it reads the next request.
+    """
+    connection = environ.get("gunicorn.socket")
+    if connection is None:
+        return
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    except (OSError, AttributeError):
+        connection.settimeout(seconds)
 
 
 # --- the head ------------------------------------------------------------------------------------------------------
@@ -204,8 +213,8 @@ def _body(environ: Mapping[str, Any], part: Range, reader: _Reader) -> Iterable[
 def _sends_files(environ: Mapping[str, Any]) -> bool:
     """Whether ``wsgi.file_wrapper`` is a sendfile that stops at Content-Length: gunicorn's, on a plain HTTP/1.1 connection.
     Anywhere else a wrapper reads the file to its end, whatever the range."""
-    socket = environ.get("gunicorn.socket")
-    return (socket is not None and "wsgi.file_wrapper" in environ and not isinstance(socket, ssl.SSLSocket)
+    connection = environ.get("gunicorn.socket")
+    return (connection is not None and "wsgi.file_wrapper" in environ and not isinstance(connection, ssl.SSLSocket)
             and environ.get("HTTP_VERSION") != "2")
 
 
