@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from carboy import checksums
 from carboy.catalog.base import Catalog, batched
+from carboy.errors import StorageFailed
 from carboy.model import Blob, Key
 from carboy.storage.base import Storage
 
@@ -54,8 +55,11 @@ class Fsck:
             return Finding("missing", storage.name, blob.key, "the catalog names it, the storage has no such bytes")
         if size != blob.size:
             return Finding("cut", storage.name, blob.key, f"{size} bytes are stored, {blob.size} are in the catalog")
-        if deep and not _sound(storage, blob):
-            return Finding("damaged", storage.name, blob.key, "the bytes are not the ones that were received")
+        try:
+            if deep and not _sound(storage, blob):
+                return Finding("damaged", storage.name, blob.key, "the bytes are not the ones that were received")
+        except StorageFailed as error:
+            return Finding("missing", storage.name, blob.key, error.detail)
         return None
 
     def _orphans(self, storage: Storage) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from carboy.catalog.base import Catalog, batched
 from carboy.config import Settings
 from carboy.engine.uploads import Uploads
-from carboy.errors import CarboyError
+from carboy.errors import CarboyError, StorageFailed
 from carboy.model import Key
 from carboy.storage.base import Storage
 
@@ -68,7 +68,7 @@ class Sweeper:
     def _delete(self, before: float) -> int:
         done = 0
         for storage in self._storages.values():
-            keys = [key for key in self._catalog.condemned(storage.name, before=before) if storage.delete(key)]
+            keys = [key for key in self._catalog.condemned(storage.name, before=before) if _deleted(storage, key)]
             if keys:
                 self._catalog.forget(storage.name, keys)
             done += len(keys)
@@ -81,10 +81,19 @@ class Sweeper:
         for keys in batched(storage.keys(), 500):
             known = self._catalog.known(storage.name, keys)
             for key in keys:
-                if key not in known and storage.delete(key, unless=lambda key: self._knows(storage, key)):
+                if key not in known and _deleted(storage, key, lambda key: self._knows(storage, key)):
                     log.info("removed orphaned bytes %s", key)
                     done += 1
         return done
 
     def _knows(self, storage: Storage, key: Key) -> bool:
         return bool(self._catalog.known(storage.name, [key]))
+
+
+def _deleted(storage: Storage, key: Key, unless: Callable[[Key], bool] | None = None) -> bool:
+    """Whether the bytes are gone. What one file fails with is logged, and the round goes on."""
+    try:
+        return storage.delete(key, unless=unless)
+    except StorageFailed as error:
+        log.warning("could not remove %s: %s", key, error.detail)
+        return False

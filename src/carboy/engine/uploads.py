@@ -81,6 +81,10 @@ class Writing:
         if not self._ended and not self._digests:
             self._settle(None)
 
+    def discard(self) -> None:
+        """Nothing more is kept; what is being synced now is waited for, because the writer is closed after this."""
+        self._checkpoints.settle()
+
     def _hold(self, end: int) -> None:
         """More comes than was likely: lock on, and ask what others recorded there before it was locked."""
         self._writer.extend(end)
@@ -195,6 +199,7 @@ class Uploads:
                 self._fail(upload, error)
                 raise
             except BytesDiffer:
+                self._salvage(writing, keep=False)
                 raise
             except BaseException:
                 self._salvage(writing)
@@ -320,9 +325,9 @@ class Uploads:
         end = upload.size if upload.size is not None else largest
         return max(0, min(end - at, limit if limit is not None else end))
 
-    def _salvage(self, writing: Writing) -> None:
+    def _salvage(self, writing: Writing, keep: bool = True) -> None:
         try:
-            writing.salvage()
+            writing.salvage() if keep else writing.discard()
         except StorageFailed as error:
             self._fail(writing.progress.upload, error)
             raise

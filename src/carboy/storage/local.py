@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from carboy.storage.base import DriverState
 from carboy.storage.locks import try_lock
 
 _PIECE = 2**20
+_BLOB = re.compile(r"[0-9a-f]{32}")
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _COPY_IN_USERSPACE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
@@ -235,8 +237,9 @@ class LocalStorage:
     def keys(self) -> Iterator[Key]:
         for number in range(256):
             folder = f"{number:02x}"
-            for name in sorted(os.listdir(self._folder(Key(f"{folder}/")))):
-                yield Key(f"{folder}/{name}")
+            with os.scandir(self._folder(Key(f"{folder}/"))) as entries:
+                names = [entry.name for entry in entries if _BLOB.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)]
+            yield from (Key(f"{folder}/{name}") for name in sorted(names))
 
     def room(self) -> int:
         return self._headroom().room()
@@ -247,9 +250,8 @@ class LocalStorage:
         """Create a file for each request, all in one folder, so that one sync of it serves them all."""
         shard = new_id()[:2]
         for request in requests:
-            key = key_for(shard + new_id()[2:])
             try:
-                request.result = key, self._create(key)
+                request.result = self._create(shard)
             except CarboyError as error:
                 request.error = error
         try:
@@ -258,13 +260,18 @@ class LocalStorage:
             for request in requests:
                 _undo_birth(request, error)
 
-    def _create(self, key: Key) -> int:
-        try:
-            fd = os.open(_name(key), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600, dir_fd=self._folder(key))
-        except OSError as error:
-            raise storage_error(error) from error
-        try_lock(fd)
-        return fd
+    def _create(self, shard: str) -> tuple[Key, int]:
+        """A new file that this descriptor holds. Between its birth and its lock a sweeper may have found and removed it;
+        then another one is made."""
+        while True:
+            key = key_for(shard + new_id()[2:])
+            try:
+                fd = os.open(_name(key), os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o600, dir_fd=self._folder(key))
+                if try_lock(fd) and os.fstat(fd).st_nlink:
+                    return key, fd
+            except OSError as error:
+                raise storage_error(error) from error
+            os.close(fd)
 
     def _open(self, key: Key, flags: int) -> int | None:
         try:
@@ -347,7 +354,10 @@ def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
         at = span.start if span else 0
         left = span.length if span else None
         while left is None or left > 0:
-            piece = os.pread(file.fileno(), _PIECE if left is None else min(left, _PIECE), at)
+            try:
+                piece = os.pread(file.fileno(), _PIECE if left is None else min(left, _PIECE), at)
+            except OSError as error:
+                raise storage_error(error) from error
             if not piece:
                 return
             yield piece
