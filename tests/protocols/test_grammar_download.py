@@ -346,7 +346,7 @@ def test_x_accel_redirect(bench: Bench) -> None:
     assert response.headers["X-Accel-Redirect"] == f"/_inside/{bench.large.blob.key}"
     assert response.headers["ETag"] == bench.large.etag
     assert response.get_data() == b""
-    assert {key: response.headers[key] for key in SAFE} == SAFE
+    assert {key: response.headers.get(key) for key in SAFE} == {**SAFE, "Accept-Ranges": None}
 
 
 def test_x_sendfile(bench: Bench) -> None:

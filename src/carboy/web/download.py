@@ -166,7 +166,11 @@ def _proxy_can(request: Request) -> bool:
 
 
 def _accelerated(headers: dict[str, str], content: _Content, storage: OnDisk, settings: Settings) -> Response:
+    """nginx keeps Content-Type, Content-Disposition and Cache-Control of this answer and drops the rest, so its internal
+    location must have ``etag off; if_modified_since off;`` and an ``add_header NAME $upstream_http_NAME`` for ETag,
+    Last-Modified, Vary, Repr-Digest and the safe headers. Then its ranges, If-Range too, are right."""
     path = storage.path(content.blob.key)
+    del headers["Accept-Ranges"]
     if settings.accel == "x-accel-redirect":
         headers["X-Accel-Redirect"] = settings.accel_prefix + quote(path)
     else:
