@@ -28,7 +28,7 @@ class Check:
             self._check_path(path, allowed)
         for paths, changes in self._journal.groups().items():
             self._check_group(paths, changes)
-        under_way = {str(upload["name"]): upload for upload in self._client.uploads() if upload.get("name")}
+        under_way = {str(upload["path"]): upload for upload in self._client.uploads()}
         for upload in filter(lambda upload: upload.told, self._journal.chunked):
             self._check_chunked(upload, under_way.get(upload.file_id))
         self._check_fsck()

@@ -202,7 +202,7 @@ class Client:
         while True:
             page = self.ask("GET", "/api/v1/uploads?limit=100" + (f"&cursor={cursor}" if cursor else "")).json()
             found += page["uploads"]
-            cursor = page.get("cursor") or ""
+            cursor = page.get("next") or ""
             if not cursor:
                 return found
 
