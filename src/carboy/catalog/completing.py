@@ -15,11 +15,12 @@ def complete(session: Session, upload_id: str, placement: Placement, *, now: flo
         return _again(session, upload)
     uploads.require_receiving(upload)
     progress = Progress(upload, uploads.recorded(session, upload_id))
-    if not progress.covered:
+    joined = (placement.blob.storage, placement.blob.key) != (upload.storage, upload.key)
+    if not joined and not progress.covered:
         raise MissingBytes("parts of the upload are missing", missing=progress.missing, size=upload.size)
     placed, = place(session, [placement], now, None)
-    uploads.close(session, upload, "complete", now=now, expires_at=expires_at, file_id=placed.file.id)
-    if (placement.blob.storage, placement.blob.key) != (upload.storage, upload.key):
+    uploads.close(session, upload, "complete", now=now, expires_at=expires_at, file_id=placed.file.id, kept=placement.blob.key)
+    if joined:
         condemn(session, upload.storage, upload.key, now)
     return placed
 

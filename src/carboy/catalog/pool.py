@@ -31,7 +31,11 @@ class Pool(Generic[C]):
         except queue.Empty:
             raise CatalogUnavailable("all connections to the catalog are busy") from None
         try:
-            return self._idle.pop() if self._idle else self._connect()
+            return self._idle.pop()
+        except IndexError:
+            pass
+        try:
+            return self._connect()
         except BaseException:
             self._turns.put(None)
             raise
@@ -42,15 +46,23 @@ class Pool(Generic[C]):
         self._turns.put(None)
 
     def discard(self, connection: C) -> None:
-        """Back, but broken; and the others that are idle are hardly better."""
+        """Back, but broken; and those that are idle are hardly better."""
+        self._disconnect(connection)
+        self._empty()
         self._turns.put(None)
-        self._close(connection)
-        self.close()
 
     def close(self) -> None:
-        """Disconnect all that are idle."""
-        while self._idle:
-            self._close(self._idle.pop())
+        """Wait for those that are lent, then disconnect all. The next to come connects again."""
+        for _ in range(self._size):
+            self._turns.get()
+        self._empty()
+        for _ in range(self._size):
+            self._turns.put(None)
 
-    def _close(self, connection: C) -> None:
-        self._disconnect(connection)
+    def _empty(self) -> None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            self._disconnect(connection)

@@ -13,7 +13,7 @@ from carboy.catalog.processes import PerProcess
 from carboy.catalog.schema import read_version, require_not_newer, upgrade
 from carboy.catalog.sessions import Compiler, Session
 from carboy.catalog.sqlite_session import SqliteSession, connect, sqlite_engine, told
-from carboy.catalog.sqlite_writer import SqliteWriter
+from carboy.catalog.sqlite_writer import SqliteWriter, machine_lock
 from carboy.catalog.tables import SCHEMA
 from carboy.errors import CatalogUnavailable
 
@@ -49,11 +49,15 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise told(error) from error
         try:
-            return work(session)
+            result = work(session)
         except sqlite3.Error as error:
+            readers.discard(session)
             raise told(error) from error
-        finally:
+        except BaseException:
             readers.give(session)
+            raise
+        readers.give(session)
+        return result
 
     def view(self, work: Callable[[Session], T]) -> T:
         def within(session: Session) -> T:
@@ -74,7 +78,7 @@ class SqliteDatabase:
     def migrate(self) -> None:
         """After a copy of the older catalog beside it, named for its revision."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._writers.get().locked():
+        with machine_lock(self._path):
             session = self._connect(*self._pragmas)
             try:
                 self._bring_up(session)

@@ -11,12 +11,12 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from carboy.catalog.sessions import Session
-from carboy.catalog.sqlite_session import SqliteSession, told
+from carboy.catalog.sqlite_session import BUSY_SECONDS, SqliteSession, told
 from carboy.combining import Combiner, Request
 from carboy.errors import CatalogUnavailable, CommitUnknown
 
@@ -31,61 +31,95 @@ ENDLESS_WAL = 64 * 2**20
 """From this length a checkpoint waits for readers, so that the log can start again."""
 
 
+class FileLock:
+    """An flock: kept open, so that running out of descriptors doesn't stop writers. One thread uses it at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else on this machine holds the lock meanwhile. Raises CatalogUnavailable."""
+        file = self._file = self._open() if self._file is None else self._file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the file open too, so closing would not do
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CatalogUnavailable(f"the catalog's lock can't be opened: {error.strerror}") from error
+
+    def close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+
+@contextmanager
+def machine_lock(path: Path) -> Iterator[None]:
+    """No process or thread writes to the catalog at ``path``, checkpoints or closes it meanwhile."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        with lock.held():
+            yield
+    finally:
+        lock.close()
+
+
 class SqliteWriter:
     """Batches the changes of one process's threads. ``open`` gives it its connection when it first needs one."""
 
     def __init__(self, path: Path, open: Callable[[], SqliteSession]) -> None:
         self._wal = Path(f"{path}-wal")
-        self._lock_path = path.with_suffix(".lock")
+        self._lock = FileLock(path.with_suffix(".lock"))
         self._open = open
         self._combiner: Combiner[Work, tuple[Any]] = Combiner(self._settle, self._turn)
         self._session: SqliteSession | None = None
         self._checkpointed = 0
+        self._closing = False
 
     def write(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` in a transaction that others may share; what it raises undoes its own changes alone."""
         return cast(T, self._combiner.do(work)[0])
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """No other process or thread writes, checkpoints or closes meanwhile."""
-        try:
-            lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise CatalogUnavailable(f"the catalog's lock can't be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
     def close(self) -> None:
-        """Let the connection go, after a checkpoint. No thread may be writing."""
-        session, self._session = self._session, None
-        if session is None:
-            return
-        with self.locked():
-            try:
-                session.say("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error:
-                pass  # the log stays, and the next to open the catalog reads it
-            session.close()
+        """Copy the log into the database and let the connection go. The next write opens it again."""
+        with suppress(CatalogUnavailable, CommitUnknown):
+            if self._session:
+                self._combiner.do(self._ask_to_close)
+
+    def _ask_to_close(self, session: Session) -> None:
+        self._closing = True
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        with self.locked():
+        with self._lock.held():
             yield
-            if self._session:
+            if self._closing:
+                self._shut()
+            elif self._session:
                 self._checkpoint(self._session)
+
+    def _shut(self) -> None:
+        self._closing = False
+        if self._session:
+            with suppress(sqlite3.Error):  # then the log stays, and the next to open the catalog reads it
+                self._session.say("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._throw_away()
 
     def _settle(self, batch: list[Change]) -> None:
         """Settle every change of the batch by one transaction."""
         try:
             session = self._begin()
             outcomes = [_attempt(session, change, alone=len(batch) == 1) for change in batch]
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._throw_away()
-            raise told(error) from error
+            raise (told(error) if isinstance(error, Exception) else error) from error
         self._commit(session)
         for change, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, Exception):
@@ -114,16 +148,19 @@ class SqliteWriter:
             session.close()
 
     def _checkpoint(self, session: SqliteSession) -> None:
+        """Keep the log short. What goes wrong here harms no commit, so it is left to the next transaction to meet."""
         changed = session.connection.total_changes
         if changed - self._checkpointed < CHECKPOINT_ROWS:
             return
-        try:
+        self._checkpointed = changed
+        with suppress(OSError, sqlite3.Error):
             length = self._wal.stat().st_size
-            if length >= LONG_WAL:
-                session.say(f"PRAGMA wal_checkpoint({'RESTART' if length >= ENDLESS_WAL else 'PASSIVE'})")
-            self._checkpointed = changed
-        except (OSError, sqlite3.Error):
-            self._throw_away()
+            if length >= ENDLESS_WAL:
+                session.say("PRAGMA busy_timeout = 1000")
+                session.say("PRAGMA wal_checkpoint(RESTART)")
+                session.say(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+            elif length >= LONG_WAL:
+                session.say("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _attempt(session: SqliteSession, change: Change, alone: bool) -> tuple[Any] | Exception:

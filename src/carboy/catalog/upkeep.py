@@ -6,23 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 
-from sqlalchemy import BindParameter, SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
+from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
 from carboy.catalog import rows
 from carboy.catalog.reservations import lapse
 from carboy.catalog.sessions import Session, among, among_values, padded
 from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, files, instances, uploads
-from carboy.model import Blob, Key
+from carboy.model import TRANSITIONS, Blob, Key
 
 _MANY = 256
+_FINAL: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state, following in TRANSITIONS.items() if not following]
 
 _CONDEMNED = (select(condemned.c.key).where(condemned.c.storage == bindparam("storage"), condemned.c.since <= bindparam("before"))
               .order_by(condemned.c.since, condemned.c.key).limit(bindparam("count")))
 _BLOBS = (select(*rows.BLOB).where(blobs.c.storage == bindparam("storage"), blobs.c.key > bindparam("low"))
           .order_by(blobs.c.key).limit(bindparam("count")))
 _SET_SHA256 = update(blobs).where(blobs.c.id == bindparam("blob")).values(sha256=bindparam("sha256"))
-_ENDED = delete(uploads).where(uploads.c.state != RECEIVING, uploads.c.expires_at <= bindparam("now"))
+_ENDED = delete(uploads).where(uploads.c.state.in_(_FINAL), uploads.c.expires_at <= bindparam("now"))
 _BEAT = update(instances).where(instances.c.id == bindparam("instance")).values(
     {name: bindparam(name) for name in ("host", "pid", "seen_at")})
 _APPEAR = insert(instances)

@@ -17,7 +17,7 @@ from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.spans import Combine, merged
 from carboy.catalog.tables import RECEIVING, chunks, spans, uploads
 from carboy.errors import Conflict, NotFound, TooLarge, UploadGone
-from carboy.model import Chunk, Progress, Span, Upload, UploadState
+from carboy.model import Chunk, Key, Progress, Span, Upload, UploadState
 
 _ID = uploads.c.id == bindparam("id")
 _OF = spans.c.upload_id == bindparam("upload_id")
@@ -177,9 +177,9 @@ def _condemn_pieces(session: Session, upload: Upload, pieces: Sequence[Chunk], n
 
 
 def close(session: Session, upload: Upload, state: UploadState, *, now: float, expires_at: float, file_id: str | None = None,
-          failure: str | None = None) -> None:
-    """Give a locked upload its final state; its pieces are condemned, its chunks and reservation go."""
-    _condemn_pieces(session, upload, chunks_of(session, upload.id), now)
+          failure: str | None = None, kept: Key | None = None) -> None:
+    """Give a locked upload its final state: its pieces but ``kept`` are condemned, its chunks and reservation go."""
+    _condemn_pieces(session, upload, [piece for piece in chunks_of(session, upload.id) if piece.key != kept], now)
     session.run(_DROP_CHUNKS, upload_id=upload.id)
     release(session, upload.id)
     session.run(_END, id=upload.id, state=state, file_id=file_id, failure=failure, touched_at=now, expires_at=expires_at)
