@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -125,9 +124,8 @@ def test_a_writer_is_for_a_blob_that_is_there(storage: Storage) -> None:
                                             ((999, 1000), (0, None)), ((0, 10), (9, None)), ((0, 2**63 - 1), (2**62, 2**62 + 1))])
 def test_overlapping_ranges_exclude_one_another(storage: Storage, one: tuple[int, int | None], other: tuple[int, int | None]) -> None:
     key = stored(storage)
-    with storage.writer(key, *one, {}):
-        with pytest.raises(RangeBusy), storage.writer(key, *other, {}):
-            pass
+    with storage.writer(key, *one, {}), pytest.raises(RangeBusy), storage.writer(key, *other, {}):
+        pass
     with storage.writer(key, *other, {}):
         pass
 
@@ -350,7 +348,7 @@ def test_a_sweeper_that_removes_all_it_sees_never_takes_a_staged_blob(storage: S
     def sweep() -> int:
         removed = 0
         while not ended.is_set():
-            removed += sum(storage.delete(key, unless=lambda key: key in kept) for key in storage.keys() if key not in kept)
+            removed += sum(storage.delete(key, unless=kept.__contains__) for key in iter(storage.keys()) if key not in kept)
         return removed
 
     kept: set[Key] = set()
