@@ -15,6 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from carboy.catalog.sql import open_catalog
+from carboy.catalog.tables import metadata
+
 
 @dataclass
 class PostgresServer:
@@ -45,14 +48,14 @@ class PostgresServer:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://carboy@/{database}?host={self.folder}"
 
-    def say(self, sql: str) -> None:
-        with psycopg.connect(f"host={self.folder} user=carboy dbname=postgres", autocommit=True) as connection:
+    def say(self, sql: str, database: str = "postgres") -> None:
+        with psycopg.connect(f"host={self.folder} user=carboy dbname={database}", autocommit=True) as connection:
             connection.execute(sql.encode())
 
-    def new_database(self, template: str = "template1") -> str:
-        """A database of its own for one test; its URL."""
+    def new_database(self) -> str:
+        """An empty database of its own for one test; its URL."""
         name = f"test{next(self.numbers)}"
-        self.say(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.say(f"CREATE DATABASE {name}")
         return self.url(name)
 
 
@@ -100,18 +103,18 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: PostgresServer) -> str:
-    """The name of a database with an empty, current catalog."""
-    from carboy.catalog.sql import open_catalog
-
-    postgres_server.say("CREATE DATABASE current")
-    catalog = open_catalog(postgres_server.url("current"))
+def postgres_catalog(postgres_server: PostgresServer) -> str:
+    """The URL of a migrated catalog that all tests share."""
+    url = postgres_server.new_database()
+    catalog = open_catalog(url)
     catalog.migrate()
     catalog.close()
-    return "current"
+    return url
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> str:
-    """An empty, current catalog of the test's own."""
-    return postgres_server.new_database(postgres_template)
+def postgres_url(postgres_server: PostgresServer, postgres_catalog: str) -> str:
+    """An empty, current catalog."""
+    database = postgres_catalog.partition("@/")[2].partition("?")[0]
+    postgres_server.say(";".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)), database)
+    return postgres_catalog
