@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from werkzeug import Request, Response
+from werkzeug.utils import cached_property
 
 from carboy.bootstrap import Services
 from carboy.engine.receive import Digests
