@@ -78,7 +78,8 @@ def _run(case: Case, lab: Lab) -> Outcome | None:
         traceback.print_exc()
         return None
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    result = dataclasses.replace(result, storage=lab.storage, when=now, rounds=lab.rounds)
+    targets = result.targets if lab.storage == "tmpfs" else ()  # they are about the software, not about a disk
+    result = dataclasses.replace(result, storage=lab.storage, when=now, rounds=lab.rounds, quick=lab.quick, targets=targets)
     console.show(result)
     return result
 

@@ -85,29 +85,52 @@ class Stage(ExitStack):
         try:
             server = self.ours(make, name)
         except Unavailable as error:
-            self.lab.say(f"!! {name} is not measured: {error}")
-            self.missing[name] = str(error)
+            self.miss(name, str(error))
             return None
         self.versions[name] = server.version
         return server
 
+    def miss(self, name: str, why: str) -> None:
+        """Note loudly that a peer isn't measured."""
+        self.lab.say(f"!! {name} is not measured: {why}")
+        self.missing[name] = why
+
     def notes(self) -> list[str]:
         """Which versions were measured."""
-        return [f"{name}: {version}" for name, version in self.versions.items() if version]
+        return sorted({version for version in self.versions.values() if version})
 
 
-def take_turns(lab: Lab, contenders: Sequence[Contender]) -> list[Row]:
-    """A B C A B C …: CPU and wall seconds per GiB of each round. One round before isn't counted: it warms everything."""
-    results: dict[str, tuple[list[float], list[float]]] = {contender.name: ([], []) for contender in contenders}
-    for number in range(-1, lab.rounds):
-        for contender in contenders:
-            cpu, wall = _measure(lab, contender, number)
-            lab.say(f"   {round_name(number)}: {contender.name}: {cpu:.2f} CPU s/GiB, {wall:.2f} wall s/GiB")
-            if number >= 0:
-                results[contender.name][0].append(cpu)
-                results[contender.name][1].append(wall)
-    return [Row(contender.name, {"cpu": Series.of(results[contender.name][0]), "wall": Series.of(results[contender.name][1])},
-                contender.what, contender.ours) for contender in contenders]
+def take_turns(stage: Stage, contenders: Sequence[Contender]) -> list[Row]:
+    """A B C A B C …: CPU and wall seconds per GiB of each round. One round before isn't counted: it warms everything, and
+    a peer that fails in it is out, and noted."""
+    able = [contender for contender in contenders if _works(stage, contender)]
+    results: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in able}
+    for number in range(stage.lab.rounds):
+        for contender in able:
+            results[contender.name].append(_told(stage.lab, contender, number))
+    return [_row(contender, results[contender.name]) for contender in able]
+
+
+def _works(stage: Stage, contender: Contender) -> bool:
+    try:
+        _told(stage.lab, contender, -1)
+    except TransferFailed as error:
+        if contender.ours:
+            raise
+        stage.miss(contender.name, str(error))
+        return False
+    return True
+
+
+def _told(lab: Lab, contender: Contender, number: int) -> tuple[float, float]:
+    cpu, wall = _measure(lab, contender, number)
+    lab.say(f"   {round_name(number)}: {contender.name}: {cpu:.2f} CPU s/GiB, {wall:.2f} wall s/GiB")
+    return cpu, wall
+
+
+def _row(contender: Contender, results: Sequence[tuple[float, float]]) -> Row:
+    cpu, wall = zip(*results, strict=True)
+    return Row(contender.name, {"cpu": Series.of(cpu), "wall": Series.of(wall)}, contender.what, contender.ours)
 
 
 def round_name(number: int) -> str:

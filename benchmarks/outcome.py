@@ -96,6 +96,7 @@ class Outcome:
     storage: str = "tmpfs"
     when: str = ""
     rounds: int = 0
+    quick: bool = False
 
     @property
     def key(self) -> str:

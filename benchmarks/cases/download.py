@@ -25,7 +25,7 @@ def run(lab: Lab) -> Outcome:
         if nginx := stage.peer(Nginx, _NGINX):
             shutil.copyfile(lab.payload, nginx.store / "download.bin")
             contenders.append(Contender(_NGINX, nginx, lambda _: curl.get(f"{nginx.url}/download.bin", lab.size), "sendfile", stores=False))
-        rows = take_turns(lab, contenders)
+        rows = take_turns(stage, contenders)
         other = find(rows, _NGINX)
         targets = []
         if other:

@@ -24,9 +24,8 @@ def run(lab: Lab) -> Outcome:
         for name, make in ((_FLASK, Flask), (_STARLETTE, Starlette)):
             if server := stage.peer(make, name):
                 contenders.append(_form(lab, name, server, "/upload", "no check, no sync; the body is written twice"))
-        rows = take_turns(lab, contenders)
-        targets = _targets(rows) if lab.storage == "tmpfs" else []
-        return Outcome(NAME, TITLE, "`curl -F file=@…` of one file, one server process, one connection.", [CPU, WALL], rows, targets,
+        rows = take_turns(stage, contenders)
+        return Outcome(NAME, TITLE, "`curl -F file=@…` of one file, one server process, one connection.", [CPU, WALL], rows, _targets(rows),
                        stage.missing, stage.notes(), plot="cpu")
 
 

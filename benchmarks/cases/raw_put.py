@@ -22,9 +22,8 @@ TUSD_PER_NGINX = 1.87
 def run(lab: Lab) -> Outcome:
     """Measure it."""
     with Stage(lab) as stage:
-        rows = take_turns(lab, contenders(stage))
-        targets = _targets(rows) if lab.storage == "tmpfs" else []
-        return Outcome(NAME, TITLE, "`curl -T` of one file, one server process, one connection.", [CPU, WALL], rows, targets,
+        rows = take_turns(stage, contenders(stage))
+        return Outcome(NAME, TITLE, "`curl -T` of one file, one server process, one connection.", [CPU, WALL], rows, _targets(rows),
                        stage.missing, stage.notes(), plot="cpu")
 
 

@@ -25,7 +25,7 @@ def run(lab: Lab) -> Outcome:
         contenders = [carboy_put(lab, ours, _WITH, "CRC-64/NVME and SHA-256", (declared,)), carboy_put(lab, ours, _WITHOUT)]
         if nginx := stage.peer(Nginx, _NGINX):
             contenders.append(Contender(_NGINX, nginx, lambda number: curl.put(f"{nginx.url}/{number}.bin", lab.payload), "no check"))
-        rows = take_turns(lab, contenders)
+        rows = take_turns(stage, contenders)
         return Outcome(NAME, TITLE, "`curl -T` with and without `Repr-Digest: sha-256=…`.", [CPU, WALL], rows, _targets(rows),
                        stage.missing, stage.notes(), plot="cpu")
 

@@ -51,7 +51,8 @@ def _section(folder: Path, result: Outcome) -> str:
     if result.plot:
         lines.append(f"![{result.title}{where}]({folder.name}/{_draw(folder, result, where)})\n")
     versions = "; ".join(result.notes)
-    lines.append(f"{result.rounds} rounds, {result.when}." + (f" {versions}." if versions else "") + "\n")
+    quick = " (quick: with less data than is said above)" if result.quick else ""
+    lines.append(f"{result.rounds} {'rounds' if result.rounds > 1 else 'round'}{quick}, {result.when}." + (f" {versions}." if versions else "") + "\n")
     return "\n".join(lines)
 
 
