@@ -5,7 +5,7 @@ The parser is the ``multipart`` library's; this gives it large pieces and turns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from multipart import (
@@ -21,6 +21,7 @@ from carboy.config import Settings
 from carboy.engine.receive import Digests
 from carboy.errors import DigestMismatch, InvalidRequest, TooLarge
 from carboy.streams import Source, ending_error
+from carboy.web import http
 
 _MAX_BOUNDARY = 70
 
@@ -33,9 +34,9 @@ class Part:
     filename: str | None
     segment: MultipartSegment
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return {name.lower(): value for name, value in self.segment.headerlist}
+    def digests(self) -> Digests:
+        """A part may carry digests of its own. Raises InvalidRequest."""
+        return http.expected_digests({name.lower(): value for name, value in self.segment.headerlist})
 
 
 Event = Part | bytes | None

@@ -11,6 +11,7 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from carboy import mediatypes
 from carboy.bootstrap import Services, open_carboy, prepare
 from carboy.config import Settings
 from carboy.web import worker
@@ -77,6 +78,7 @@ def serve(settings: Settings) -> None:
     if secret and sys.stdout.isatty():
         print(f"The first token, also in {settings.data / 'first-token'}:\n\n    {secret}\n", flush=True)
     services.catalog.close()
+    mediatypes.detect(b"PK\3\4", "")  # loads libmagic once, for all the workers
     Server(settings, services).run()
 
 

@@ -8,6 +8,7 @@ what it leans on changes.
 
 from __future__ import annotations
 
+import errno
 import re
 import selectors
 import socket
@@ -43,6 +44,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._tls: bool = self.cfg.is_ssl
         self._heads: OrderedDict[TConn, float] = OrderedDict()
         self._lingering: OrderedDict[TConn, float] = OrderedDict()
 
@@ -56,14 +58,14 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     # --- heads ---
 
     def accept(self, listener: socket.socket) -> None:
-        if self.cfg.is_ssl:
+        if self._tls:
             super().accept(listener)
             return
         for _ in range(64):
             try:
                 sock, address = listener.accept()
             except OSError as error:
-                if isinstance(error, (BlockingIOError, ConnectionAbortedError)) or error.errno in (23, 24):
+                if isinstance(error, (BlockingIOError, ConnectionAbortedError)) or error.errno in (errno.EMFILE, errno.ENFILE):
                     return
                 raise
             self.nr_conns += 1
@@ -125,8 +127,15 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     # --- the end of a request ---
 
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other."""
+        try:
+            return bool(super().handle_request(req, conn))
+        except TimeoutError as error:
+            raise ConnectionResetError(errno.ECONNRESET, "the client took no byte in time") from error
+
     def finish_request(self, conn: TConn, fs: Any) -> None:
-        if self.cfg.is_ssl:
+        if self._tls:
             super().finish_request(conn, fs)
             return
         try:
@@ -152,7 +161,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        if self.cfg.is_ssl:
+        if self._tls:
             super().on_client_socket_readable(conn, client)
             return
         self.poller.unregister(client)

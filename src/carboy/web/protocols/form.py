@@ -3,21 +3,26 @@ itself by Content-Disposition."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import unquote_to_bytes
 
 from multipart import parse_content_disposition
 from werkzeug import Response
 
-from carboy.engine.names import clean_folder, clean_name
-from carboy.engine.receive import Delivery, Digests, Incoming, Target
-from carboy.errors import InvalidRequest, NotFound
+from carboy.engine.names import clean_folder, clean_name, clean_path
+from carboy.engine.receive import Delivery, Incoming, Target
+from carboy.errors import InvalidName, InvalidRequest, NotFound
 from carboy.model import Placed
 from carboy.web import http
 from carboy.web.call import Call
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
-from carboy.web.protocols import raw
 from carboy.web.render import file_json, json_response
+from carboy.web.whole import receive
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^\s;]*)", re.IGNORECASE)
 
 
 def post(call: Call, space: str, path: str) -> Response:
@@ -36,11 +41,27 @@ def post(call: Call, space: str, path: str) -> Response:
 
 
 def _raw(call: Call, folder: Target) -> Response:
-    _, _, name = parse_content_disposition(call.header("Content-Disposition") or "")
+    name = _name_in(call.header("Content-Disposition") or "")
     if not name:
         raise InvalidRequest("send a multipart/form-data form, or name the body by Content-Disposition: attachment; filename=…",
                              field="Content-Disposition")
-    return raw.receive(call, replace(folder, path=folder.path + clean_name(name), condition=http.condition_of(call.request.headers)))
+    return receive(call, replace(folder, path=_path(folder, name), condition=http.condition_of(call.request.headers)))
+
+
+def _name_in(disposition: str) -> str:
+    """The name that a body gives itself: ``filename*``, else ``filename`` (RFC 6266 section 4.3), in UTF-8; "" where there is
+    none."""
+    extended = _EXTENDED.search(_QUOTED.sub("", disposition))
+    name = unquote_to_bytes(extended[1]) if extended else (parse_content_disposition(disposition)[2] or "").encode("latin-1")
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise InvalidName("the name in Content-Disposition is not UTF-8; write filename*=UTF-8''…", rule="utf8") from None
+
+
+def _path(folder: Target, name: str) -> str:
+    """The name's path in the folder; both are short enough, and so must be both together."""
+    return clean_path(folder.path + clean_name(name))
 
 
 def _receive(call: Call, folder: Target, boundary: str) -> list[Placed]:
@@ -68,24 +89,12 @@ def _named(reader: FormReader) -> Iterator[tuple[Part, Iterator[Event]]]:
 
 
 def _take(call: Call, delivery: Delivery, folder: Target, part: Part, events: Iterator[Event]) -> Incoming:
-    target = replace(folder, path=folder.path + clean_name(part.filename or ""))
-    incoming = delivery.open(target, digests=_digests(part))
+    target = replace(folder, path=_path(folder, part.filename or ""))
+    incoming = delivery.open(target, digests=part.digests())
     for data in part_data(events):
         incoming.feed(data)
     incoming.end(call.services.receiver.executor)
     return incoming
-
-
-def _digests(part: Part) -> Digests:
-    """A part may carry digests of its own."""
-    headers = part.headers
-    expected: list[tuple[str, bytes]] = []
-    for field in ("Content-Digest", "Repr-Digest"):
-        if value := headers.get(field.lower()):
-            expected += http.parse_digest_field(value, field).items()
-    if value := headers.get("content-md5"):
-        expected.append(("md5", http.parse_content_md5(value)))
-    return expected
 
 
 def _check_names(incoming: list[Incoming], folder: Target) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from werkzeug import Response
 
 from carboy.engine.names import clean_path
-from carboy.engine.receive import Target
 from carboy.errors import InvalidName, InvalidRequest
 from carboy.model import Condition
 from carboy.web import http
 from carboy.web.call import Call
-from carboy.web.render import placed_response
+from carboy.web.whole import receive
 
 
 def put(call: Call, space: str, path: str) -> Response:
@@ -23,16 +22,6 @@ def put(call: Call, space: str, path: str) -> Response:
     services = call.services
     target = services.files.target(call.principal, space, clean_path(path), condition=_condition(call))
     return receive(call, target)
-
-
-def receive(call: Call, target: Target) -> Response:
-    """The request's body becomes the target's file."""
-    services = call.services
-    services.receiver.precheck(target, call.length)
-    with call.body() as source:
-        placed = services.receiver.receive(target, source, digests=call.digests())
-    call.stored(placed)
-    return placed_response(services.files, placed)
 
 
 def _condition(call: Call) -> Condition:
