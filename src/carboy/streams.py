@@ -145,8 +145,7 @@ class Pump:
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next bytes. Raises TooLarge before any of them is written, BytesDiffer, and what the sink raises."""
-        if self._limit is not None and self.received + len(data) > self._limit:
-            raise TooLarge(f"more than {self._limit} bytes came", limit=self._limit)
+        self.check(len(data))
         if self._keep_head and len(self.head) < HEAD_SIZE:
             self.head += bytes(data[:HEAD_SIZE - len(self.head)])
         for digest in self._digests.values():
@@ -155,6 +154,11 @@ class Pump:
             self._feed_around_known(memoryview(data))
         else:
             self._take(data)
+
+    def check(self, size: int) -> None:
+        """Raises TooLarge where ``size`` more bytes are too many."""
+        if self._limit is not None and self.received + size > self._limit:
+            raise TooLarge(f"more than {self._limit} bytes came", limit=self._limit)
 
     def drain(self, source: Source, between: Callable[[], None] | None = None) -> None:
         """Feed all that the source gives; ``between`` runs after each piece."""

@@ -54,7 +54,10 @@ class Files:
                 authorise(principal, action, "", None)
             raise NotFound("there is no such file", id=id)
         rules = self.rules(file.space)
-        authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
+        try:
+            authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
+        except NotFound:
+            raise NotFound("there is no such file", id=id) from None
         return file
 
     def page(self, principal: Principal, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,

@@ -39,7 +39,7 @@ class Writing:
     the block ``placed`` the file if that completed the upload."""
 
     def __init__(self, uploads: Uploads, progress: Progress, pump: streams.Pump, writer: Writer, held: int, digests: Digests,
-                 index: int | None) -> None:
+                 index: int | None, whole: bool) -> None:
         self.progress = progress
         self.placed: Placed | None = None
         self._uploads = uploads
@@ -48,6 +48,7 @@ class Writing:
         self._held = held
         self._digests = digests
         self._index = index
+        self._whole = whole or bool(digests)
         self._ended = False
         self._typed = False
         settings = uploads.settings
@@ -60,13 +61,14 @@ class Writing:
 
     def feed(self, data: memoryview | bytes) -> None:
         """Take the next bytes. Raises BytesDiffer, TooLarge, UnsupportedType, or a storage's error."""
+        self._pump.check(len(data))
         if self._pump.position + len(data) > self._held:
             self._hold(self._pump.position + len(data))
         self._pump.feed(data)
         if not self._typed and len(self._pump.head) >= streams.HEAD_SIZE:
             self._typed = True
             self._uploads.check_type(self.progress.upload, self._pump.head)
-        if not self._digests:
+        if not self._whole:
             self._checkpoints.tick(self._pump.received)
 
     def end(self) -> Progress:
@@ -78,7 +80,7 @@ class Writing:
 
     def salvage(self) -> None:
         """The request ended early: keep what came, unless a digest was to prove it."""
-        if not self._ended and not self._digests:
+        if not self._ended and not self._whole:
             self._settle(None)
 
     def discard(self) -> None:
@@ -117,9 +119,12 @@ class Piece:
         """Take the next bytes. Raises TooLarge or a storage's error."""
         self._pump.feed(data)
 
-    def keep(self, upload: Upload, index: int) -> Progress:
-        """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one. Raises DigestMismatch."""
+    def verify(self) -> None:
+        """Raises DigestMismatch."""
         self._pump.verify(self._digests)
+
+    def keep(self, upload: Upload, index: int) -> Progress:
+        """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one."""
         self._writer.flush()
         spans = self._pump.spans()
         self.kept = True
@@ -176,11 +181,13 @@ class Uploads:
 
     @contextmanager
     def writing(self, upload: Upload, at: int, length: int | None, source: streams.Source, *, limit: int | None = None,
-                likely: int | None = None, digests: Digests = (), index: int | None = None) -> Iterator[Writing]:
+                likely: int | None = None, digests: Digests = (), index: int | None = None,
+                whole: bool = False) -> Iterator[Writing]:
         """Write from ``at``: at most ``limit`` bytes, ``length`` where it is known. Feed in the block, then call ``end``.
 
         Where the length isn't known but is ``likely``, only that range is locked at first, so that neighbours go on.
-        Leaving the block without ``end`` keeps what came (see :meth:`Writing.salvage`). Takes over from a request that
+        Leaving the block without ``end`` keeps what came (see :meth:`Writing.salvage`), unless digests prove it: those given, or
+        with ``whole`` ones that the caller verifies before ``end``. Takes over from a request that
         writes the same bytes. Raises UploadGone, TooLarge past the declared size, RangeBusy.
         """
         self._check_writable(upload, at, length)
@@ -192,7 +199,7 @@ class Uploads:
             progress = self.receiving(upload.id)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
                                 head=at == 0)
-            writing = Writing(self, progress, pump, writer, end, digests, index)
+            writing = Writing(self, progress, pump, writer, end, digests, index, whole)
             try:
                 yield writing
             except StorageFailed as error:

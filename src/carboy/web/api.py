@@ -15,7 +15,7 @@ from carboy.errors import InvalidRequest, NotFound, TooLarge, Unauthenticated
 from carboy.model import Progress
 from carboy.web import browse, http
 from carboy.web.call import Call, Route
-from carboy.web.render import file_json, json_response, token_json, upload_json
+from carboy.web.render import file_json, json_response, no_content, token_json, upload_json
 
 _MAX_JSON = 64 * 2**10
 
@@ -41,14 +41,14 @@ def delete_file(call: Call, id: str) -> Response:
     """204. ``If-Match`` guards."""
     file = call.services.files.get(call.principal, id, "delete")
     call.services.files.delete(call.principal, file, etags=http.etags(call.header("If-Match")))
-    return Response(status=204)
+    return no_content()
 
 
 def delete_at(call: Call, space: str, path: str) -> Response:
     """``DELETE /files/{space}/{path}``: 204."""
     file = call.services.files.at(call.principal, space, clean_path(path), "delete")
     call.services.files.delete(call.principal, file, etags=http.etags(call.header("If-Match")))
-    return Response(status=204)
+    return no_content()
 
 
 # --- uploads -------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def get_upload(call: Call, id: str) -> Response:
 def cancel_upload(call: Call, id: str) -> Response:
     """204; the bytes go. 410 where it was no longer under way."""
     call.services.uploads.cancel(_upload(call, id).upload)
-    return Response(status=204)
+    return no_content()
 
 
 def _upload(call: Call, id: str) -> Progress:
@@ -127,7 +127,7 @@ def create_token(call: Call) -> Response:
 def revoke_token(call: Call, id: str) -> Response:
     authorise_server(call.principal)
     call.services.tokens.revoke(id)
-    return Response(status=204)
+    return no_content()
 
 
 # --- shared --------------------------------------------------------------------------------------------------------

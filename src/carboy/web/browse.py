@@ -43,6 +43,6 @@ def page(call: Call, space: str, prefix: str, *, folders: bool) -> dict[str, obj
 def limit(call: Call) -> int:
     """The query's ``limit``: 1 to 1000, 100 without one. Raises InvalidRequest."""
     text = call.query.get("limit", "100")
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 1000:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
         raise InvalidRequest("limit is a number from 1 to 1000", field="limit")
     return int(text)

@@ -81,13 +81,8 @@ class Call:
 
     def digests(self) -> Digests:
         """What the body must hash to: Content-Digest, Repr-Digest (RFC 9530) and Content-MD5. Raises InvalidRequest."""
-        expected: list[tuple[str, bytes]] = []
-        for field in ("Content-Digest", "Repr-Digest"):
-            if value := self.header(field):
-                expected += http.parse_digest_field(value, field).items()
-        if value := self.header("Content-MD5"):
-            expected.append(("md5", http.parse_content_md5(value)))
-        return expected
+        return http.expected_digests({name: value for name in ("content-digest", "repr-digest", "content-md5")
+                                      if (value := self.header(name))})
 
     def close_unless_read(self) -> None:
         """Have the connection closed after the answer where some of the body has not been read: where the next request

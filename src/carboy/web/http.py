@@ -220,6 +220,18 @@ def _digest(item: str, algorithm: str, field: str) -> bytes:
     return _decoded(item[1:-1], DIGEST_SIZES[algorithm], _bad_digest(field, algorithm))
 
 
+def expected_digests(headers: Fields) -> list[tuple[str, bytes]]:
+    """What a body or a part must hash to: its Content-Digest, Repr-Digest and Content-MD5, by lower-case names. Raises
+    InvalidRequest."""
+    expected: list[tuple[str, bytes]] = []
+    for field in ("Content-Digest", "Repr-Digest"):
+        if value := headers.get(field.lower()):
+            expected += parse_digest_field(value, field).items()
+    if value := headers.get("content-md5"):
+        expected.append(("md5", parse_content_md5(value)))
+    return expected
+
+
 def parse_content_md5(value: str) -> bytes:
     """``Content-MD5`` (RFC 1864): base64 of 16 bytes. Raises InvalidRequest."""
     wrong = InvalidRequest("Content-MD5 must be the base64 of the 16 bytes of the digest.", field="Content-MD5")

@@ -51,7 +51,7 @@ def boundary_of(content_type: str) -> str | None:
     kind, options = parse_options_header(content_type)
     if kind.strip().lower() != "multipart/form-data":
         return None
-    boundary = options.get("boundary", "")
+    boundary: str = options.get("boundary", "")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
         raise InvalidRequest("the Content-Type of a form needs a boundary of 1 to 70 characters", field="Content-Type")
     return boundary

@@ -20,6 +20,13 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
                     headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})})
 
 
+def no_content() -> Response:
+    """204, of no type: there is nothing that could have one."""
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
+
+
 def instant(seconds: float | None) -> str | None:
     """Seconds since 1970 as RFC 3339 in UTC, to the millisecond."""
     if seconds is None:

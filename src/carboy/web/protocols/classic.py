@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl
 
 from werkzeug import Response
 
+from carboy.engine import limits
 from carboy.engine.names import classic_name
-from carboy.engine.receive import Target
+from carboy.engine.receive import Digests, Target
 from carboy.engine.uploads import Piece
 from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, TooLarge
 from carboy.model import Placed, Progress, Upload
@@ -59,8 +60,8 @@ def upload(call: Call) -> Response:
         if part is None:
             raise InvalidRequest("No file uploaded")
         if not part.filename:
-            raise InvalidRequest("No selected file")
-        incoming = delivery.open(replace(folder, path=folder.path + classic_name(part.filename)))
+            raise InvalidRequest("No selected file" if call.environ["PATH_INFO"] == "/upload" else "No file uploaded")
+        incoming = delivery.open(replace(folder, path=folder.path + classic_name(part.filename)), digests=part.digests())
         for data in part_data(events):
             incoming.feed(data)
         incoming.end()
@@ -80,9 +81,10 @@ def chunk(call: Call) -> Response:
     with call.body() as source:
         reader = FormReader(source, boundary, call.services.settings, call.digests())
         events = reader.files()
-        if _find(events, "chunk") is None:
+        part = _find(events, "chunk")
+        if part is None:
             raise InvalidRequest("Missing parameters")
-        chunk = _Chunk(call, folder, reader.fields)
+        chunk = _Chunk(call, folder, reader.fields, part.digests())
         progress = chunk.place(events) if chunk.placed else chunk.keep_piece(events, reader)
     if progress.upload.state == "complete":
         _log_completed(call, progress)
@@ -94,10 +96,10 @@ def complete(call: Call) -> Response:
     """``POST /chunk-upload/complete``: all chunks are there, so the file is. Repeatable. 409 lists the missing ones."""
     folder = _folder(call)
     fields = _fields(call)
-    file_id, total = fields.get("file_id"), fields.get("total_chunks", "")
-    if not file_id or not (total.isascii() and total.isdigit()) or not 1 <= int(total[:9]) <= _MAX_CHUNKS:
+    file_id, count = fields.get("file_id"), _number(fields, "total_chunks")
+    if not file_id or not count:
         raise InvalidRequest("Missing parameters")
-    count = int(total)
+    _check_count(count)
     progress = call.services.uploads.named(folder.space, call.principal.id, f"classic:{file_id}")
     if progress is None:
         raise MissingBytes(f"{count} of {count} chunks are missing", missing=list(range(min(count, 1000))))
@@ -111,21 +113,22 @@ def complete(call: Call) -> Response:
 class _Chunk:
     """One chunk of ``/chunk-upload``, as far as the fields before it tell."""
 
-    def __init__(self, call: Call, folder: Target, fields: Mapping[str, str]) -> None:
+    def __init__(self, call: Call, folder: Target, fields: Mapping[str, str], digests: Digests) -> None:
         self._call = call
         self._folder = folder
         self._fields = fields
+        self._digests = digests
         known = fields.get("file_id") and fields.get("index")
         self.placed = bool(known and (fields.get("offset") or fields.get("chunk_size")))
 
     def place(self, events: Iterator[Event]) -> Progress:
         """Straight to where the fields say."""
-        upload, index = self._upload(), _index(self._fields)
-        stride = _number(self._fields, "chunk_size")
-        offset = _number(self._fields, "offset")
+        index, stride, offset = _index(self._fields), _number(self._fields, "chunk_size"), _number(self._fields, "offset")
         at = offset if offset is not None else index * (stride or 0)
-        source = self._call.source
-        with self._call.services.uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index) as writing:
+        limits.check_size(at, limits.largest(self._call.services.settings, self._folder.rules))
+        upload, source = self._upload(), self._call.source
+        with self._call.services.uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index,
+                                                 digests=self._digests, whole=bool(self._call.digests())) as writing:
             for data in part_data(events):
                 writing.feed(data)
             drained(events)
@@ -135,9 +138,11 @@ class _Chunk:
     def keep_piece(self, events: Iterator[Event], reader: FormReader) -> Progress:
         """Its place isn't known yet: a piece."""
         uploads = self._call.services.uploads
-        with uploads.piece(self._folder.rules) as piece:
+        with uploads.piece(self._folder.rules, self._digests) as piece:
             self._feed(piece, events)
-            return piece.keep(self._upload(), _index(reader.fields))
+            piece.verify()
+            index = _index(reader.fields)
+            return piece.keep(self._upload(), index)
 
     def _feed(self, piece: Piece, events: Iterator[Event]) -> None:
         for data in part_data(events):
@@ -178,9 +183,13 @@ def _index(fields: Mapping[str, str]) -> int:
     index = _number(fields, "index")
     if index is None:
         raise InvalidRequest("Missing parameters")
-    if index >= _MAX_CHUNKS:
-        raise TooLarge(f"a file may have {_MAX_CHUNKS} chunks", limit=_MAX_CHUNKS)
+    _check_count(index + 1)
     return index
+
+
+def _check_count(chunks: int) -> None:
+    if chunks > _MAX_CHUNKS:
+        raise TooLarge(f"a file may have {_MAX_CHUNKS} chunks", limit=_MAX_CHUNKS)
 
 
 def _number(fields: Mapping[str, str], name: str) -> int | None:

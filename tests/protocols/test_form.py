@@ -1,0 +1,8 @@
+import pytest
+from fixtures_site import Site
+from transcript import play, transcripts
+
+
+@pytest.mark.parametrize("name", transcripts("form"))
+def test_transcript(site: Site, name: str) -> None:
+    play(name, site)
