@@ -60,6 +60,9 @@ class Source(Protocol):
         """The bytes in pieces, each valid until the next is asked for. Ends for every Ending; never raises for a
         client that left."""
 
+    def give(self) -> Iterator[bytes]:
+        """The same as :meth:`lend` as bytes that stay as they are."""
+
     def stop(self) -> None:
         """End soon, from another thread; what has arrived may still be given."""
 
@@ -81,6 +84,9 @@ class BytesSource:
             yield memoryview(piece)
         if self.ended == "open":
             self.ended = "cut" if self._cut else "complete"
+
+    def give(self) -> Iterator[bytes]:
+        return map(bytes, self.lend())
 
     def stop(self) -> None:
         self.ended = "stopped"

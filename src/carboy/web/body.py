@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from carboy.config import Settings
@@ -47,10 +47,16 @@ class SocketSource:
         return int(self._reader.length)
 
     def lend(self) -> Iterator[memoryview]:
+        return self._all(self._fast_pieces)
+
+    def give(self) -> Iterator[bytes]:
+        return map(bytes, self._all(self._fast_bytes))  # bytes() copies only what is borrowed
+
+    def _all(self, fast: Callable[[], Iterator[Any]]) -> Iterator[Any]:
         yield from self._parsed()
         try:
             while self._reader.length and self.ended == "open":
-                yield from self._fast_piece() if self._fast else self._piece()
+                yield from fast() if self._fast else self._piece()
         except OSError:
             self.ended = "cut"
         finally:
@@ -100,15 +106,31 @@ class SocketSource:
         if self._pace.slow():
             self.ended = "slow"
 
-    def _fast_piece(self) -> Iterator[memoryview]:
+    def _fast_pieces(self) -> Iterator[memoryview]:
         with borrowed(self._pool, LARGE) as buffer:
-            while self._fast and self._reader.length:
+            while self._fast:
                 size = self._receive(buffer, socket.MSG_WAITALL)
-                if size < LARGE or self._reader.length < LARGE:
-                    self._set_fast(False)
-                if not size:
-                    return
-                yield buffer[:size]
+                self._stay_fast(size)
+                if size:
+                    yield buffer[:size]
+
+    def _fast_bytes(self) -> Iterator[bytes]:
+        """The same without a borrowed buffer: the bytes are the caller's, so they need no copy to be kept."""
+        while self._fast:
+            try:
+                data = self._sock.recv(min(LARGE, self._reader.length), socket.MSG_WAITALL)
+            except BlockingIOError:
+                self._stay_fast(0)
+                return
+            self._count(len(data))
+            self._stay_fast(len(data))
+            if data:
+                yield data
+
+    def _stay_fast(self, size: int) -> None:
+        """As long as whole buffers come, and another whole one is to come."""
+        if size < LARGE or self._reader.length < LARGE:
+            self._set_fast(False)
 
     def _receive(self, buffer: memoryview, flags: int) -> int:
         """Bytes received; 0 with ``ended`` set where the client left, 0 without where it only paused."""
@@ -116,11 +138,14 @@ class SocketSource:
             size = self._sock.recv_into(buffer, min(len(buffer), self._reader.length), flags)
         except BlockingIOError:
             return 0
+        self._count(size)
+        return size
+
+    def _count(self, size: int) -> None:
         if not size:
             self.ended = "cut"
         self._reader.length -= size
         self._pace.count(size)
-        return size
 
     def _readable(self) -> bool:
         poll = select.poll()
@@ -165,6 +190,9 @@ class ChunkedSource:
             self.ended = "stopped" if self._stopped else "cut"
         finally:
             self._body.failed = self.ended != "complete"
+
+    def give(self) -> Iterator[bytes]:
+        return map(bytes, self.lend())
 
     def stop(self) -> None:
         self._stopped = True
@@ -212,6 +240,9 @@ class InputSource:
             self.ended = "cut"
             return
         self.ended = "stopped" if self._stopped else "cut" if self.remaining else "complete"
+
+    def give(self) -> Iterator[bytes]:
+        return map(bytes, self.lend())
 
     def stop(self) -> None:
         self._stopped = True

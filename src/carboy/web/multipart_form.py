@@ -54,7 +54,7 @@ def boundary_of(content_type: str) -> str | None:
     boundary: str = options.get("boundary", "")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
         raise InvalidRequest("the Content-Type of a form needs a boundary of 1 to 70 characters", field="Content-Type")
-    return boundary
+    return str(boundary)
 
 
 class FormReader:
@@ -93,9 +93,8 @@ class FormReader:
     def _events(self) -> Iterator[MultipartSegment | bytes | None]:
         received = 0
         try:
-            for piece in self._source.lend():
-                received += len(piece)
-                data = bytes(piece)
+            for data in self._source.give():
+                received += len(data)
                 for _, running, _ in self._running:
                     running.update(data)
                 yield from self._parser.parse(data)
