@@ -62,11 +62,14 @@ class Settings(BaseSettings):
     threads: int = Field(1024, ge=8, description="Most threads of each server process; they start when needed.")
     reserved_threads: int = Field(64, ge=1, description="Threads that requests with bodies may not take.")
     uploads_per_client: int = Field(512, ge=1, description="Most bodies one principal or one address may send to a process at once.")
-    durability: Literal["full", "relaxed"] = Field("full", description="`relaxed` skips the syncs: a power cut then loses what was acknowledged.")
+    durability: Literal["full", "relaxed"] = Field("full",
+                                                   description="`relaxed` skips the syncs: a power cut then loses what was acknowledged.")
 
     header_timeout: float = Field(10.0, gt=0, description="A request's head must have come in this time.")
     body_idle: float = Field(30.0, gt=0, description="A body may be silent this long.")
-    body_min_rate: Size = Field(500, description="A body must come at this many bytes per second, averaged over `body_rate_window`; 0 switches it off.")
+    body_min_rate: Size = Field(500,
+                                description="A body must come at this many bytes per second, "
+                                            "averaged over `body_rate_window`; 0 switches it off.")
     body_rate_window: float = Field(30.0, gt=0, description="The window of the minimum rate.")
     send_idle: float = Field(60.0, gt=0, description="A client that takes no byte of an answer for this long is cut.")
     graceful_timeout: float = Field(30.0, gt=0, description="How long a stopping server lets requests finish.")
@@ -80,7 +83,8 @@ class Settings(BaseSettings):
     max_part_header: Size = Field(4096, description="The longest header line of a form's part.")
     max_header_size: Size = Field(8190, description="The longest header line of a request.")
 
-    upload_expiry: float = Field(24 * 3600.0, gt=0, description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
+    upload_expiry: float = Field(24 * 3600.0, gt=0,
+                                 description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
     reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
     reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve.")
     reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
@@ -91,7 +95,8 @@ class Settings(BaseSettings):
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
-    spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()}, description="The spaces by name; `main` is always there.")
+    spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()},
+                                             description="The spaces by name; `main` is always there.")
     admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from carboy.mediatypes import accepts, detect
 from carboy.config import Settings, SpaceSettings
 from carboy.errors import TooLarge, UnsupportedType
+from carboy.mediatypes import accepts, detect
 
 
 def largest(settings: Settings, rules: SpaceSettings) -> int:
