@@ -24,6 +24,17 @@ class Reservation:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkTotals:
+    """An upload's numbered chunks together: how many, the highest index (-1 for none), where the furthest that has a place
+    ends, and how many have none (pieces)."""
+
+    count: int
+    highest: int
+    end: int
+    pieces: int
+
+
 class Catalog(Protocol):
     """The only truth about files and uploads. Methods may be called from any thread."""
 
@@ -74,16 +85,22 @@ class Catalog(Protocol):
         """Receiving uploads by id, with the next cursor."""
 
     def record(self, upload_id: str, spans: Sequence[Span], *, now: float, expires_at: float, size: int | None = None,
-               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None) -> Progress:
+               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None,
+               reserve_until: float | None = None) -> Progress:
         """Add spans, merging neighbours (CRCs combine), declare the size where given, note the chunk.
 
         Locks the upload's row first. A span that overlaps a recorded one only repeats it and adds what is new to
         nothing: callers cut spans to the gaps, and an overlap raises Conflict. A piece (a chunk with a key) that
-        replaces one of the same index condemns the older one's key. Raises UploadGone unless receiving, TooLarge for a
+        replaces one of the same index condemns the older one's key. With ``reserve_until`` the upload's reservation shrinks to
+        what is still missing and lives until then. Raises UploadGone unless receiving, TooLarge for a
         span past the size, Conflict for another size than the declared one, NotFound.
         """
 
-    def chunks(self, upload_id: str) -> list[Chunk]: ...
+    def chunks(self, upload_id: str) -> list[Chunk]:
+        """By index."""
+
+    def chunk_totals(self, upload_id: str) -> ChunkTotals:
+        """Counted in the catalog, so that it costs the same for a few chunks and for many."""
 
     def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float) -> Placed:
         """A covered upload becomes a file: blob, file, version, jobs, upload state and reservation in one transaction;

@@ -14,6 +14,8 @@ _LIVE = (select(reservations.c.id, reservations.c.principal, reservations.c.size
 _RENEW = update(reservations).where(reservations.c.id == bindparam("reservation")).values(
     {name: bindparam(name) for name in ("storage", "principal", "size", "expires_at")})
 _ADD = insert(reservations)
+_SHRINK = update(reservations).where(reservations.c.id == bindparam("reservation")).values(
+    {name: bindparam(name) for name in ("size", "expires_at")})
 _DROP = delete(reservations).where(reservations.c.id == bindparam("id"))
 _LAPSE = delete(reservations).where(reservations.c.expires_at <= bindparam("now"))
 
@@ -33,6 +35,11 @@ def renew(session: Session, reservation: Reservation) -> None:
               "expires_at": reservation.expires_at}
     if not session.run(_RENEW, reservation=reservation.id, **values):
         session.run(_ADD, id=reservation.id, **values)
+
+
+def shrink(session: Session, id: str, size: int, expires_at: float) -> None:
+    """What is left of a live reservation after bytes came; a lapsed one stays gone."""
+    session.run(_SHRINK, reservation=id, size=size, expires_at=expires_at)
 
 
 def total(session: Session, storage: str, now: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,11 @@ class SqliteSession:
         """Changes come one at a time anyway."""
 
     def close(self) -> None:
+        """Ends the transaction too: while anyone still holds a cursor, as a traceback does, SQLite would keep it open."""
+        if self.connection.in_transaction:
+            with suppress(sqlite3.Error):
+                self.say("ROLLBACK")
+        self._cursor.close()
         self.connection.close()
 
 

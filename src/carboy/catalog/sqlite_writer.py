@@ -100,13 +100,15 @@ class SqliteWriter:
     def _turn(self) -> Iterator[None]:
         with self._lock.held():
             yield
-            if self._closing:
+            closing, self._closing = self._closing, False
+            if closing:
                 self._shut()
             elif self._session:
                 self._checkpoint(self._session)
+        if closing:
+            self._lock.close()
 
     def _shut(self) -> None:
-        self._closing = False
         if self._session:
             with suppress(sqlite3.Error):  # then the log stays, and the next to open the catalog reads it
                 self._session.say("PRAGMA wal_checkpoint(TRUNCATE)")

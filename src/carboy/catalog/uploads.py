@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, SelectBase, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
 from carboy.catalog import rows
-from carboy.catalog.base import Reservation
+from carboy.catalog.base import ChunkTotals, Reservation
 from carboy.catalog.placing import condemn
-from carboy.catalog.reservations import release, renew
+from carboy.catalog.reservations import release, renew, shrink
 from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.spans import Combine, merged
 from carboy.catalog.tables import RECEIVING, chunks, spans, uploads
@@ -44,7 +44,10 @@ _CHUNKS = select(*_CHUNK).where(chunks.c.upload_id == bindparam("upload_id")).or
 _ONE_CHUNK = select(*_CHUNK).where(chunks.c.upload_id == bindparam("upload_id"), chunks.c.index == bindparam("number"))
 _ADD_CHUNK = insert(chunks)
 _DROP_CHUNK = delete(chunks).where(chunks.c.upload_id == bindparam("upload_id"), chunks.c.index == bindparam("number"))
-_DROP_CHUNKS = delete(chunks).where(chunks.c.upload_id == bindparam("upload_id"))
+_PIECES = select(chunks.c.key).where(chunks.c.upload_id == bindparam("upload_id"), chunks.c.key.is_not(None))
+_DROP_PIECES = delete(chunks).where(chunks.c.upload_id == bindparam("upload_id"), chunks.c.key.is_not(None))
+_TOTALS = (select(func.count(), func.max(chunks.c.index), func.max(chunks.c.start + chunks.c.size), func.count(chunks.c.key))
+           .where(chunks.c.upload_id == bindparam("upload_id")))
 _EXPIRED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.expires_at <= bindparam("now"))
             .order_by(uploads.c.expires_at, uploads.c.id).limit(bindparam("count")))
 _WHOLE: Select[Any] = select(literal_column("1")).where(
@@ -121,7 +124,8 @@ def require_receiving(upload: Upload) -> None:
 
 
 def record(session: Session, id: str, new: Sequence[Span], combine: Combine, *, now: float, expires_at: float,
-           size: int | None, chunk: Chunk | None, driver_state: Mapping[str, Any] | None) -> Progress:
+           size: int | None, chunk: Chunk | None, driver_state: Mapping[str, Any] | None,
+           reserve_until: float | None = None) -> Progress:
     upload = lock(session, id)
     require_receiving(upload)
     upload = replace(upload, size=_size(upload.size, size), touched_at=now, expires_at=expires_at,
@@ -133,6 +137,8 @@ def record(session: Session, id: str, new: Sequence[Span], combine: Combine, *, 
     _keep_spans(session, id, old, all_spans)
     if chunk:
         _keep_chunk(session, upload, chunk, now)
+    if reserve_until is not None and upload.size is not None:
+        shrink(session, id, upload.size - sum(span.length for span in all_spans), reserve_until)
     session.run(_TOUCH, id=id, size=upload.size, driver_state=rows.dump(upload.driver_state), touched_at=now,
                 expires_at=expires_at)
     return Progress(upload, all_spans)
@@ -160,7 +166,9 @@ def _keep_chunk(session: Session, upload: Upload, chunk: Chunk, now: float) -> N
     row = session.one(_ONE_CHUNK, upload_id=upload.id, number=chunk.index)
     if row:
         session.run(_DROP_CHUNK, upload_id=upload.id, number=chunk.index)
-        _condemn_pieces(session, upload, [old for old in [rows.chunk_of(row)] if old.key != chunk.key], now)
+        old = rows.chunk_of(row).key
+        if old not in (None, chunk.key):
+            condemn(session, upload.storage, old, now)
     session.run(_ADD_CHUNK, upload_id=upload.id, index=chunk.index, size=chunk.size, crc=rows.pack_crc(chunk.crc),
                 start=chunk.start, key=chunk.key)
 
@@ -170,17 +178,21 @@ def chunks_of(session: Session, upload_id: str) -> list[Chunk]:
     return [rows.chunk_of(row) for row in session.rows(_CHUNKS, upload_id=upload_id)]
 
 
-def _condemn_pieces(session: Session, upload: Upload, pieces: Sequence[Chunk], now: float) -> None:
-    for piece in pieces:
-        if piece.key is not None:
-            condemn(session, upload.storage, piece.key, now)
+def chunk_totals(session: Session, upload_id: str) -> ChunkTotals:
+    count, highest, end, pieces = session.rows(_TOTALS, upload_id=upload_id)[0]
+    return ChunkTotals(count, -1 if highest is None else highest, end or 0, pieces)
 
 
 def close(session: Session, upload: Upload, state: UploadState, *, now: float, expires_at: float, file_id: str | None = None,
           failure: str | None = None, kept: Key | None = None) -> None:
-    """Give a locked upload its final state: its pieces but ``kept`` are condemned, its chunks and reservation go."""
-    _condemn_pieces(session, upload, [piece for piece in chunks_of(session, upload.id) if piece.key != kept], now)
-    session.run(_DROP_CHUNKS, upload_id=upload.id)
+    """Give a locked upload its final state: its pieces but ``kept`` are condemned, its reservation goes. What else is known
+    of its chunks goes with its row, later: how many there were must not make completing it slower."""
+    pieces = [key for key, in session.rows(_PIECES, upload_id=upload.id)]
+    for key in pieces:
+        if key != kept:
+            condemn(session, upload.storage, key, now)
+    if pieces:
+        session.run(_DROP_PIECES, upload_id=upload.id)
     release(session, upload.id)
     session.run(_END, id=upload.id, state=state, file_id=file_id, failure=failure, touched_at=now, expires_at=expires_at)
 
