@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import procs
 from benchmarks.clients import http
-from benchmarks.lab import MIB, Lab, Stage
+from benchmarks.lab import MIB, Lab, Stage, round_name
 from benchmarks.outcome import Figure, Outcome, Row, Series, Target
 from benchmarks.servers.carboy import Carboy
 
@@ -34,10 +34,11 @@ def run(lab: Lab) -> Outcome:
                                                   variables={"CARBOY_UPLOADS_PER_CLIENT": str(count + 1000)}))
         with http.Connection(server.host, server.port) as connection, _crowd(server, count):
             _put_small(server, connection)
-            for number in range(lab.rounds):
-                for key, value in _look(server, connection, seconds).items():
+            for number in range(-1, lab.rounds):
+                seen = _look(server, connection, seconds)
+                lab.say(f"   {round_name(number)}: " + ", ".join(f"{key} {value:.1f}" for key, value in seen.items()))
+                for key, value in seen.items() if number >= 0 else ():
                     figures.setdefault(key, []).append(value)
-                lab.say(f"   round {number + 1}: " + ", ".join(f"{key} {values[-1]:.1f}" for key, values in figures.items()))
     row = Row(f"Carboy, {count} uploads at {_PIECE / _PERIOD / 1000:.0f} kB/s", {key: Series.of(values) for key, values in figures.items()},
               ours=True)
     targets = [Target(f"{count} slow uploads in one process: RSS", row.figures["rss"], 400, 350, unit="MiB"),
