@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.checkpoints import Checkpoints
-from carboy.errors import CommitUnknown, PreconditionFailed
+from carboy.errors import CarboyError, CommitUnknown, PreconditionFailed
 from carboy.model import Blob, Condition, File, Key, Placed, Placement
 from carboy.storage.base import Storage, Writer
 
@@ -85,6 +85,14 @@ class Incoming:
         if executor:
             self._flushing = executor.submit(self._writer.flush)
 
+    def abandon(self) -> None:
+        """The bytes are thrown away. When this returns no sync of them runs or will: one that did would hold the file open, and
+        with it the lock that keeps it from being removed."""
+        if self._flushing and not self._flushing.cancel():
+            self._flushing.exception()
+        with suppress(CarboyError):
+            self._checkpoints.settle()
+
     def placement(self, storage: str, now: float) -> Placement:
         """Flush, and say what is to be placed. Raises StorageFailed."""
         self._checkpoints.settle()
@@ -143,6 +151,8 @@ class Delivery:
 
     def close(self) -> None:
         """Let the writers go; bytes that were not published are removed."""
+        for incoming in self._incoming if not self._keep else ():
+            incoming.abandon()
         self._writers.close()
         if self._keep:
             return
