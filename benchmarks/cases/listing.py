@@ -31,8 +31,7 @@ def run(lab: Lab) -> Outcome:
         spaces = {size: Pages(stage.enter_context(Carboy(_folder(lab, size)))) for size in sizes}
         for number in range(-1, lab.rounds):
             for place in ("first", "sixth"):
-                for size, pages in spaces.items():
-                    taken = pages.time(place)
+                for size, taken in _medians(spaces, place).items():
                     lab.say(f"   {round_name(number)}: {place} page of {size:,} files: {taken:.2f} ms")
                     if number >= 0:
                         times.setdefault((size, place), []).append(taken)
@@ -85,13 +84,16 @@ class Pages:
         return http.head("GET", target, 0, self._headers)
 
     def time(self, place: str) -> float:
-        """Median milliseconds of some requests for the page."""
-        taken = []
-        for _ in range(_PAGES):
-            started = time.perf_counter()
-            self._connection.exchange(self._requests[place])
-            taken.append((time.perf_counter() - started) * 1000)
-        return statistics.median(taken)
+        """Milliseconds of one request for the page."""
+        started = time.perf_counter()
+        self._connection.exchange(self._requests[place])
+        return (time.perf_counter() - started) * 1000
+
+
+def _medians(spaces: dict[int, Pages], place: str) -> dict[int, float]:
+    """Of each space; they take turns request by request, as one lasts no longer than a disturbance."""
+    taken = [{size: pages.time(place) for size, pages in spaces.items()} for _ in range(_PAGES)]
+    return {size: statistics.median(turn[size] for turn in taken) for size in spaces}
 
 
 def _outcome(times: dict[tuple[int, str], list[float]], many: int) -> Outcome:
