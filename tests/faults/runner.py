@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ class Server:
     def __init__(self, data: Path, log: Path, *, workers: int = 2, prefix: Sequence[str] = (),
                  command: Sequence[str] = CARBOY, settings: Mapping[str, object] | None = None) -> None:
         self.data, self.log = data, log
+        self._workers = workers
         self._line = [*prefix, *command, "serve", "--port", "0", "--data", str(data), "--workers", str(workers)]
         self._command = list(command)
         self._settings = dict(settings or {})
         self._traced = bool(prefix) and prefix[0] == "strace"
         self._process: subprocess.Popen[bytes] | None = None
+        self._clients: list[Client] = []
         self.address = ("127.0.0.1", 0)
 
     def spawn(self) -> None:
@@ -61,8 +64,12 @@ class Server:
         return said is not None
 
     def start(self) -> Server:
+        """Returns when it is ready and its workers have begun to answer."""
         self.spawn()
         until(self.ready, "the server is ready")
+        until(lambda: len(self.processes()) > self._workers + self._traced, "the workers are there")
+        with closing(Client(self.address)) as client:
+            client.ask("GET", "/healthz")
         return self
 
     def said(self) -> str:
@@ -90,6 +97,8 @@ class Server:
             pass
         self._process.wait()
         until(lambda: not self.processes(), "the killed processes are gone")
+        while self._clients:
+            self._clients.pop().close()
 
     def stop(self, limit: float = 60) -> int:
         """SIGTERM to the server itself, and the exit status once it has ended."""
@@ -107,8 +116,10 @@ class Server:
         return subprocess.run([*self._command, *arguments, "--data", str(self.data)], capture_output=True, text=True,
                               cwd=self.log.parent, env=environment(**self._settings), timeout=300)
 
-    def client(self, timeout: float = 60) -> Client:
-        return Client(self.address, timeout=timeout)
+    def client(self, token: str = TOKEN) -> Client:
+        """A new connection; closed when the server is killed."""
+        self._clients.append(Client(self.address, token=token))
+        return self._clients[-1]
 
     def __enter__(self) -> Server:
         return self.start()
@@ -156,14 +167,15 @@ class Client:
     """One kept-alive connection. Nothing is ever sent twice by itself: an OSError or HTTPException means that the
     client was told nothing."""
 
-    def __init__(self, address: tuple[str, int], *, timeout: float = 60) -> None:
-        self.address = address
+    def __init__(self, address: tuple[str, int], *, timeout: float = 60, token: str = TOKEN) -> None:
+        self._token = token
         self._connection = http.client.HTTPConnection(*address, timeout=timeout)
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        sent = {"Authorization": f"Bearer {TOKEN}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+        sent = {"Authorization": f"Bearer {self._token}", **{name.replace("_", "-"): value for name, value in headers.items()}}
         try:
-            self._connection.request(method, path, body, sent)
+            with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come, and the end, before all was sent
+                self._connection.request(method, path, body, sent)
             response = self._connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
         except BaseException:
@@ -184,11 +196,11 @@ class Client:
         body = b"".join(_part(f"file{i}", data, name) for i, (name, data) in enumerate(files)) + _END
         return self.ask("POST", f"/files/main/{folder}/", body, Content_Type=_FORM)
 
-    def chunk(self, file_id: str, index: int, data: bytes, **fields: int) -> Answer:
-        """A classic chunk; ``offset``, ``total`` and ``chunk_size`` go before the bytes."""
+    def chunk(self, file_id: str, index: int, data: bytes, *, md5: str = "", **fields: int) -> Answer:
+        """A classic chunk; ``offset``, ``total`` and ``chunk_size`` go before the bytes. ``md5`` is of the whole body."""
         texts = {"file_id": file_id, "index": str(index), **{name: str(value) for name, value in fields.items()}}
         body = b"".join(_part(name, value.encode()) for name, value in texts.items()) + _part("chunk", data, "chunk") + _END
-        return self.ask("POST", "/chunk-upload", body, Content_Type=_FORM)
+        return self.ask("POST", "/chunk-upload", body, Content_Type=_FORM, **({"Content_MD5": md5} if md5 else {}))
 
     def complete(self, file_id: str, total_chunks: int) -> Answer:
         body = b"".join(_part(name, value.encode()) for name, value in

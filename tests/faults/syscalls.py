@@ -19,12 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.journal import Content
 from faults.runner import CARBOY, Answer, Client, Server
 
 TRACED = ("openat,mkdir,mkdirat,pwrite64,pwritev,write,writev,ftruncate,fallocate,copy_file_range,fsync,fdatasync,"
           "sendto,sendmsg,unlink,unlinkat,rename,renameat,renameat2")
-STRACE = ("strace", "-f", "-qq", "-y", "-s", "4200", "-e", f"trace={TRACED}", "-e", "signal=none", "-o")
+STRACE = ("strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4200", "-e", f"trace={TRACED}", "-e", "signal=none", "-o")
 """Followed by the log's path and the server's command line. 4,200 bytes show a whole page of SQLite's log."""
 
 _LINE = re.compile(r"(\d+) +(.*)\n?")
@@ -60,8 +59,8 @@ class Call:
 
     @property
     def answers(self) -> bool:
-        """Tells a client that its request was done."""
-        return self.name in ("sendto", "sendmsg", "write", "writev") and '"HTTP/1.1 20' in self.text
+        """Tells a client what came of its request."""
+        return self.name in ("sendto", "sendmsg") and re.search(r'"HTTP/1\.1 [2-5]', self.text) is not None
 
     def before(self, other: Call) -> bool:
         """It had returned when the other was entered."""
@@ -117,7 +116,7 @@ class Trace:
         self._first = next((call for call in calls if '"Carboy is ready' in call.text), None)
 
     def answered(self) -> list[list[Call]]:
-        """Per 2xx since the start, the calls made since the one before; the answer is the last."""
+        """Per answer since the start, the calls made since the one before; the answer is the last."""
         groups: list[list[Call]] = [[]]
         for call in self._calls:
             if self._first and call.began <= self._first.began:
@@ -134,11 +133,21 @@ class Trace:
         before = [call for call in self._calls if call.before(self._first)]
         made = [call for call in before if call.path.startswith(self._data) and self._makes(call)]
         complaints = [] if len(made) > 256 else [f"only {len(made)} folders and files were made in {self._data}"]
-        return complaints + [f"{call.path} was made, and {os.path.dirname(call.path)} not synced after that"
-                             for call in made if not _after(before, call, _syncing(os.path.dirname(call.path)))]
+        complaints += [f"{call.path} was made, and its folder not synced after that"
+                       for call in made if not _after(before, call, _syncing(os.path.dirname(call.path)))]
+        return complaints + self._first_token(before)
 
     def _makes(self, call: Call) -> bool:
-        return call.name.startswith("mkdir") or (call.creates and call.path.endswith((".sqlite3", ".sqlite3-wal")))
+        kept = (".sqlite3", ".sqlite3-wal", "first-token")
+        return call.name.startswith("mkdir") or (call.creates and call.path.endswith(kept))
+
+    def _first_token(self, calls: Sequence[Call]) -> list[str]:
+        """Its hash must not be committed before the only copy of the token is on stable storage."""
+        written = [call for call in calls if call.writes and call.path.endswith("/first-token")]
+        synced = [call for call in calls if call.syncs and call.path.endswith("/first-token")]
+        if written and synced and written[-1].before(synced[0]):
+            return []
+        return ["the first token was not synced after it was written"]
 
     def complaints(self, calls: Sequence[Call], *, blobs: int, whole: bool) -> list[str]:
         """What is wrong with the calls that led to one answer, which is the last of them.
@@ -202,57 +211,37 @@ def _after(calls: Sequence[Call], first: Call, wanted: Callable[[Call], bool]) -
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One request that a client makes of a traced server, and what it must come to; see :meth:`Trace.complaints`."""
+    """One request that a client makes of a traced server, and what it must come to; see :meth:`Trace.complaints`.
+
+    One that is to be ``refused`` acknowledges nothing, so its calls are not judged.
+    """
 
     name: str
     ask: Callable[[Client], Answer]
     blobs: int
     whole: bool = True
+    refused: bool = False
 
 
-_SMALL, _LARGE = Content(1, 5000), Content(2, 3 * 2**20)
-_STRIDE = 70_000
+def trace(folder: Path, operations: Sequence[Operation], *, command: Sequence[str] = CARBOY, **settings: object) -> dict[str, list[str]]:
+    """Make the requests of a server under strace, over an empty data folder, and say what is wrong with each.
 
-OPERATIONS = (
-    Operation("a PUT", lambda client: client.put("one", _SMALL.read()), 1),
-    Operation("a PUT of 3 MiB", lambda client: client.put("large", _LARGE.read()), 1),
-    Operation("an empty PUT", lambda client: client.put("empty", b""), 0),
-    Operation("a PUT that replaces", lambda client: client.put("one", _LARGE.read(0, 20_000)), 1),
-    Operation("a form with two files", lambda client: client.form("f", [("a", _SMALL.read()), ("b", _LARGE.read())]), 2),
-    Operation("a first chunk with its place", lambda client: client.chunk("c", 1, _LARGE.read(_STRIDE, 2 * _STRIDE), offset=_STRIDE,
-                                                                        total=2 * _STRIDE), 1, whole=False),
-    Operation("a last chunk with its place", lambda client: client.chunk("c", 0, _LARGE.read(0, _STRIDE), offset=0,
-                                                                       total=2 * _STRIDE), 1, whole=False),
-    Operation("a chunk of a stride", lambda client: client.chunk("s", 0, _LARGE.read(0, _STRIDE), chunk_size=_STRIDE), 1, whole=False),
-    Operation("a short last chunk of a stride", lambda client: client.chunk("s", 1, _SMALL.read(), chunk_size=_STRIDE), 1, whole=False),
-    Operation("completing it", lambda client: client.complete("s", 2), 0),
-    Operation("a chunk of no known place", lambda client: client.chunk("b", 1, _SMALL.read()), 1),
-    Operation("another", lambda client: client.chunk("b", 0, _LARGE.read(0, _STRIDE)), 1),
-    Operation("joining them", lambda client: client.complete("b", 2), 1),
-    Operation("a delete", lambda client: client.delete("large"), 0),
-)
-
-
-def trace(folder: Path, *, command: Sequence[str] = CARBOY, **settings: object) -> dict[str, list[str]]:
-    """Run the operations against a server under strace, over an empty data folder, and say what is wrong with each.
-
-    The start is checked too, under the name ``the start``. Raises RuntimeError where a request is refused.
+    The start is judged too, under the name ``the start``. Raises RuntimeError where a request ends otherwise than meant.
     """
     log, data = folder / "strace.log", folder / "data"
     server = Server(data, folder / "server.log", workers=1, prefix=[*STRACE, str(log)], command=command,
-                    settings={"CARBOY_SWEEP_INTERVAL": 3600} | settings)
+                    settings={"CARBOY_SWEEP_INTERVAL": 3600, "CARBOY_ADMIN_TOKEN": ""} | settings)
     with server:
-        client = server.client()
-        for operation in OPERATIONS:
+        client = server.client((data / "first-token").read_text().strip())
+        for operation in operations:
             answer = operation.ask(client)
-            if not answer.ok:
+            if answer.ok == operation.refused:
                 raise RuntimeError(f"{operation.name} gave {answer.status}: {answer.body[:500]!r}\n{server.said()[-3000:]}")
         client.close()
-        server.stop()
     with log.open(errors="replace") as lines:
         calls = Trace(parse(lines), data)
-    answered = calls.answered()
-    found = {"the start": calls.start_complaints()}
-    for operation, group in zip(OPERATIONS, answered, strict=True):
-        found[operation.name] = calls.complaints(group, blobs=operation.blobs, whole=operation.whole)
+    found = {"the start": calls.start_complaints()}  # whose health was asked after is the first answer
+    for operation, group in zip(operations, calls.answered()[1:], strict=True):
+        if not operation.refused:
+            found[operation.name] = calls.complaints(group, blobs=operation.blobs, whole=operation.whole)
     return found
