@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from carboy.catalog import completing, files, placing, reservations, tokens, upkeep, uploads
-from carboy.catalog.base import Catalog, Reservation
+from carboy.catalog.base import Catalog, ChunkTotals, Reservation
 from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database
 from carboy.catalog.spans import Combine
@@ -121,13 +121,17 @@ class SqlCatalog:
         return self._database.view(lambda session: uploads.receiving(session, filters, cursor or "", limit))
 
     def record(self, upload_id: str, spans: Sequence[Span], *, now: float, expires_at: float, size: int | None = None,
-               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None) -> Progress:
+               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None,
+               reserve_until: float | None = None) -> Progress:
         return self._database.write(lambda session: uploads.record(
             session, upload_id, spans, self._combine, now=now, expires_at=expires_at, size=size, chunk=chunk,
-            driver_state=driver_state))
+            driver_state=driver_state, reserve_until=reserve_until))
 
     def chunks(self, upload_id: str) -> list[Chunk]:
         return self._database.read(lambda session: uploads.chunks_of(session, upload_id))
+
+    def chunk_totals(self, upload_id: str) -> ChunkTotals:
+        return self._database.read(lambda session: uploads.chunk_totals(session, upload_id))
 
     def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float) -> Placed:
         return self._database.write(lambda session: completing.complete(

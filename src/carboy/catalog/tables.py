@@ -158,7 +158,6 @@ chunks = Table(
     sqlite_with_rowid=False,
 )
 Index("chunks_by_key", chunks.c.key, sqlite_where=chunks.c.key.is_not(None), postgresql_where=chunks.c.key.is_not(None))
-
 reservations = Table(
     "reservations", metadata,
     Column("id", TEXT, primary_key=True),

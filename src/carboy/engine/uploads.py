@@ -127,8 +127,14 @@ class Piece:
         """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one."""
         self._writer.flush()
         spans = self._pump.spans()
+        chunk = Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self._key)
+        try:
+            progress = self._uploads.record(upload, [], chunk)
+        except CommitUnknown:
+            self.kept = True
+            raise
         self.kept = True
-        return self._uploads.record(upload, [], Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self._key))
+        return progress
 
 
 class Uploads:
@@ -248,12 +254,16 @@ class Uploads:
         now = self._clock()
         try:
             return self.catalog.record(upload.id, spans, now=now, expires_at=now + self.settings.upload_expiry, size=size,
-                                       chunk=chunk)
+                                       chunk=chunk, reserve_until=now + self.settings.reservation_expiry)
         except CommitUnknown:
             progress = self.catalog.upload(upload.id)
-            if progress is None or not all(_within(span, progress.spans) for span in spans):
+            if progress is None or not self._recorded(progress, spans, chunk, size):
                 raise
             return progress
+
+    def _recorded(self, progress: Progress, spans: list[Span], chunk: Chunk | None, size: int | None) -> bool:
+        return (all(_within(span, progress.spans) for span in spans) and size in (None, progress.upload.size)
+                and (chunk is None or chunk in self.catalog.chunks(progress.upload.id)))
 
     # --- ending ---
 
@@ -273,16 +283,12 @@ class Uploads:
     def complete_chunks(self, progress: Progress, total: int) -> Placed:
         """All of ``total`` numbered chunks are there: complete. Raises MissingBytes that lists the missing indices."""
         upload = progress.upload
-        chunks = self.catalog.chunks(upload.id)
-        missing = sorted(set(range(total)) - {chunk.index for chunk in chunks})
-        if missing:
-            raise MissingBytes(f"{len(missing)} of {total} chunks are missing", missing=missing[:1000])
-        if len(chunks) > total:
-            raise InvalidRequest(f"{len(chunks)} chunks came, not {total}", total_chunks=total, received=len(chunks))
-        if any(chunk.key for chunk in chunks):
-            return self._join(upload, sorted(chunks, key=lambda chunk: chunk.index))
-        size = max((chunk.start or 0) + chunk.size for chunk in chunks)
-        progress = self.record(upload, [], size=size)
+        totals = self.catalog.chunk_totals(upload.id)
+        if totals.count < total or totals.highest >= total:
+            self._check_chunks(upload, total)
+        if totals.pieces:
+            return self._join(upload, self.catalog.chunks(upload.id))
+        progress = self.record(upload, [], size=totals.end)
         if not progress.covered:
             raise MissingBytes("there are gaps between the chunks", missing=[list(gap) for gap in progress.missing])
         return self.complete(progress)
@@ -349,6 +355,15 @@ class Uploads:
         storage.seal(upload.key, size, upload.driver_state)
         crc = progress.spans[0].crc if size else 0
         return Blob(upload.key[3:], upload.storage, upload.key, size, crc, None, self._clock())
+
+    def _check_chunks(self, upload: Upload, total: int) -> None:
+        """Raises MissingBytes with the indices that are missing, InvalidRequest where there are more."""
+        indices = {chunk.index for chunk in self.catalog.chunks(upload.id)}
+        missing = [index for index in range(total) if index not in indices]
+        if missing:
+            raise MissingBytes(f"{len(missing)} of {total} chunks are missing", missing=missing[:1000])
+        if len(indices) > total:
+            raise InvalidRequest(f"{len(indices)} chunks came, not {total}", total_chunks=total, received=len(indices))
 
     def _join(self, upload: Upload, chunks: list[Chunk]) -> Placed:
         storage = self._storages[upload.storage]
