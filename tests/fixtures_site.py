@@ -111,6 +111,12 @@ class Site:
         """Everything that a request could leave: the blobs on disk, and the number of rows of each table."""
         return self.blobs(), self.rows()
 
+    def must_be_as(self, before: tuple[frozenset[str], tuple[tuple[str, int], ...]]) -> None:
+        """Nothing was left and nothing went since ``kept`` gave this."""
+        blobs, rows = self.kept()
+        assert (sorted(blobs - before[0]), sorted(before[0] - blobs)) == ([], [])
+        assert rows == before[1]
+
     def blobs(self) -> frozenset[str]:
         root = self.server.data / "blobs"
         return frozenset(str(path.relative_to(root)) for path in root.glob("*/*"))

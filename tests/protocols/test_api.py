@@ -1,8 +1,180 @@
+"""``/api/v1`` and ``/uploads``: files, uploads under way, and whether the server is ready."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from typing import Any
+
 import pytest
-from fixtures_site import Site
+from fixtures_site import Site, field, file
 from transcript import play, transcripts
 
 
 @pytest.mark.parametrize("name", transcripts("api"))
 def test_transcript(site: Site, name: str) -> None:
     play(name, site)
+
+
+# --- lists ---------------------------------------------------------------------------------------------------------
+
+
+def pages(site: Site, query: str, what: str = "files", *, who: str = "admin") -> list[list[dict[str, Any]]]:
+    """All pages of a list, cursor by cursor."""
+    found, cursor = [], ""
+    while len(found) < 1000:
+        answer = site.ask("GET", f"/api/v1/{what}?{query}" + (f"&cursor={cursor}" if cursor else ""), who=who)
+        assert answer.status == 200, answer
+        found.append(answer.json()[what])
+        cursor = answer.json()["next"]
+        if cursor is None:
+            return found
+    raise AssertionError("the list has no end")
+
+
+@pytest.fixture(scope="module")
+def forest(shared_site: Site) -> list[str]:
+    """The paths of some 200 files, in code point order, with names that sort oddly."""
+    order = random.Random(6)
+    parts = ["a", "a.b", "a-b", "a b", "B", "é", "z", "日本", "\U0001f600", "%41", "_", "a!", "~", "10", "9"]
+    paths = sorted({f"{order.choice(parts)}{order.choice(parts)}/{order.choice(parts)}" if order.random() < .5 else
+                    f"{order.choice(parts)}{order.choice(parts)}.txt" for _ in range(260)})
+    for folder in sorted({path.rpartition("/")[0] for path in paths}):
+        names = [path.rpartition("/")[2] for path in paths if path.rpartition("/")[0] == folder]
+        target = "/files/main/forest/" + (folder.encode().hex(" ").replace(" ", "%").join(["%", "/"]) if folder else "")
+        assert shared_site.form(target, [file("file", name) for name in names]).status == 201
+    return [f"forest/{path}" for path in paths]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 100, 1000])
+def test_pages_hold_every_file_once_in_order(site: Site, forest: list[str], limit: int) -> None:
+    found = pages(site, f"prefix=forest/&limit={limit}")
+    assert [one["path"] for page in found for one in page] == forest
+    assert [len(page) for page in found[:-1]] == [limit] * (len(found) - 1)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+def test_pages_of_folders(site: Site, forest: list[str], limit: int) -> None:
+    """What is in a folder is shown as that folder, once."""
+    top = [path.removeprefix("forest/") for path in forest]
+    shown: list[str] = []
+    cursor = ""
+    while True:
+        page = site.ask("GET", f"/files/main/forest/?limit={limit}" + (f"&cursor={cursor}" if cursor else "")).json()
+        shown += [one["path"] for one in page["files"]] + page["folders"]
+        assert len(page["files"]) + len(page["folders"]) <= limit
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert sorted(shown) == sorted({f"forest/{path.partition('/')[0]}/" if "/" in path else f"forest/{path}" for path in top})
+    assert len(shown) == len(set(shown))
+
+
+def test_a_list_goes_on_while_files_come_and_go(site: Site) -> None:
+    """A cursor is a place, not a count."""
+    for name in "bdfhj":
+        site.ask("PUT", f"/files/main/moving/{name}", body=b"x")
+    first = site.ask("GET", "/api/v1/files?prefix=moving/&limit=2").json()
+    assert [one["name"] for one in first["files"]] == ["b", "d"]
+    site.ask("DELETE", "/files/main/moving/d")
+    for name in "aeg":
+        site.ask("PUT", f"/files/main/moving/{name}", body=b"x")
+    rest = site.ask("GET", f"/api/v1/files?prefix=moving/&limit=9&cursor={first['next']}").json()
+    assert [one["name"] for one in rest["files"]] == ["e", "f", "g", "h", "j"]
+
+
+def test_a_prefix_is_nfc_as_paths_are(site: Site) -> None:
+    site.ask("PUT", "/files/main/nfc/caf%C3%A9.txt", body=b"x")
+    assert site.paths("main", "nfc/cafe%CC%81") == ["nfc/café.txt"]
+
+
+def cursor_of(text: bytes) -> str:
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("query", [
+    "cursor=x", "cursor=%00", "cursor=%C3%A9", f"cursor={cursor_of(b'%ff' + bytes([255]))}", f"cursor={cursor_of(b'a' + bytes(1))}",
+    "prefix=%00", "prefix=%FF", "space=%00", "space=main%00", "limit=", "limit=-1", "limit=1e2", "limit=%D9%A1", "limit=" + "9" * 5000,
+])
+def test_queries_that_mean_nothing(site: Site, query: str) -> None:
+    """Refused, or nothing is found; never an exception."""
+    for address in ("/api/v1/files", "/api/v1/uploads", "/files/main/"):
+        answer = site.ask("GET", f"{address}?{query}")
+        assert answer.status in (200, 400, 404, 414), answer
+
+
+@pytest.mark.parametrize("id", ["%00", "x", "..", "%2e%2e%2fetc", "0" * 32, "0" * 5000, "%F0%9F%98%80", "%FF", "*", "%25"])
+@pytest.mark.parametrize("address", ["/api/v1/files/{}", "/api/v1/files/{}/content", "/api/v1/uploads/{}", "/uploads/{}", "/api/v1/tokens/{}"])
+def test_ids_that_are_none(site: Site, address: str, id: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = site.ask(method, address.format(id))
+        assert answer.status in (400, 404, 405, 414), answer
+
+
+# --- uploads -------------------------------------------------------------------------------------------------------
+
+
+def begin(site: Site, name: str, *, who: str = "ann") -> str:
+    """An upload of 100 bytes, of which 10 came. Its id."""
+    parts = [field("file_id", name), field("index", 1), field("chunk_size", 10), field("total", 100), file("chunk", "x", b"x" * 10)]
+    assert site.form("/chunk-upload", parts, who=who).status == 200
+    found = pages(site, "space=tutorial&limit=1000", "uploads", who=who)[0]
+    return next(str(one["id"]) for one in found if one["path"] == name)
+
+
+def test_uploads_come_in_pages(site: Site) -> None:
+    ids = {begin(site, f"paged-{number}", who="bob") for number in range(7)}
+    found = pages(site, "space=tutorial&limit=3", "uploads", who="bob")
+    assert [len(page) for page in found] == [3, 3, 1]
+    assert {one["id"] for page in found for one in page} == ids
+    for id in ids:
+        assert site.ask("DELETE", f"/uploads/{id}", who="bob").status == 204
+    assert pages(site, "space=tutorial", "uploads", who="bob") == [[]]
+
+
+def test_missing_spans_shrink_as_chunks_come(site: Site) -> None:
+    id = begin(site, "shrinking")
+    for index, missing in [(3, [[0, 10], [20, 30], [40, 100]]), (2, [[0, 10], [40, 100]]), (0, [[40, 100]])]:
+        site.form("/chunk-upload", [field("file_id", "shrinking"), field("index", index), field("offset", index * 10),
+                                    file("chunk", "x", b"x" * 10)], who="ann")
+        shown = site.ask("GET", f"/uploads/{id}", who="ann").json()
+        assert (shown["missing"], shown["received"]) == (missing, 100 - sum(end - start for start, end in missing))
+    assert shown["offset"] == 40
+    site.ask("DELETE", f"/uploads/{id}", who="ann")
+
+
+def test_an_upload_is_cancelled_while_it_comes(site: Site) -> None:
+    """Whoever sends is told, and nothing becomes a file."""
+    id = begin(site, "cancelled-meanwhile")
+    assert site.ask("DELETE", f"/api/v1/uploads/{id}", who="ann").status == 204
+    parts = [field("file_id", "cancelled-meanwhile"), field("index", 2), field("total_chunks", 10)]
+    assert site.form("/chunk-upload/complete", parts, who="ann").status in (400, 409)
+    assert site.ask("GET", "/files/tutorial/cancelled-meanwhile", who="ann").status == 404
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"{", b"[]", b"null", b"1", b"\xff", b"[" * 60_000, b'{"name": 1e400}', b'{"name": ' + b"9" * 5000 + b"}", b"{}" * 2,
+    b'{"name": "x", "scopes": "main:read"}', b'{"name": "x", "scopes": [1]}', b'{"name": "x", "scopes": ["main"]}',
+    b'{"name": "", "scopes": ["main:read"]}', b'{"name": {}, "scopes": ["main:read"]}',
+    b'{"name": "x", "scopes": ["main:read"], "expires_in": "soon"}', b'{"name": "x", "scopes": ["main:read"], "expires_in": -1}',
+    b'{"name": "x", "scopes": ["main:read"], "expires_in": NaN}', b'{"name": "x", "scopes": ["main:read"], "expires_in": Infinity}',
+    b'{"name": "x", "scopes": ["main:read"], "expires_in": true}', b'{"name": "x", "scopes": ["main:read"], "expires_in": 1e300}',
+    b'{"name": "\\ud800", "scopes": ["main:read"]}', b'{"name": "a\\u0000b", "scopes": ["main:read"]}',
+    b'{"name": "x", "scopes": ["\\ud800:read"]}', b'{"name": "x", "scopes": ["ma\\u0000in:read"]}',
+], ids=lambda body: body[:40].decode("latin-1"))
+def test_bodies_that_make_no_token(site: Site, body: bytes) -> None:
+    before = site.kept()
+    answer = site.ask("POST", "/api/v1/tokens", {"Content-Type": "application/json"}, body)
+    assert (answer.status, answer.header("Content-Type")) == (400, "application/problem+json"), answer
+    site.must_be_as(before)
+
+
+def test_a_json_body_has_a_limit(site: Site) -> None:
+    body = json.dumps({"name": "x" * 70_000, "scopes": ["main:read"]}).encode()
+    assert site.ask("POST", "/api/v1/tokens", body=body).status == 413
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    assert site.ask("POST", "/api/v1/tokens", {"Transfer-Encoding": "chunked"}, chunks).status == 413

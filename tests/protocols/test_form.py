@@ -66,7 +66,7 @@ def test_one_bad_part_and_nothing_is_kept(site: Site, kind: str, place: int) -> 
     answer = site.form("/files/main/form/none/", [*parts[:place], bad, *parts[place:]])
     assert answer.status == status, answer
     assert answer.header("Content-Type") == "application/problem+json"
-    assert site.kept() == before
+    site.must_be_as(before)
     assert site.paths("main", "form/none/") == ["form/none/taken/file"]
 
 
@@ -79,7 +79,7 @@ def test_a_form_that_is_cut_leaves_nothing(site: Site, kept: int) -> None:
         connection.end_writing()
         answer = connection.response()
     assert (answer.status, answer.json()["code"], answer.json()["received"]) == (400, "body_cut", kept)
-    assert site.kept() == before
+    site.must_be_as(before)
 
 
 def test_folder_and_name_together_are_no_longer_than_a_path(site: Site) -> None:
@@ -89,4 +89,4 @@ def test_folder_and_name_together_are_no_longer_than_a_path(site: Site) -> None:
     before = site.kept()
     answer = site.form(f"/files/main/{folder}{'e' * 100}/", [file("file", "h" * 250)])
     assert (answer.status, answer.json()["rule"]) == (400, "path_too_long")
-    assert site.kept() == before
+    site.must_be_as(before)

@@ -75,6 +75,9 @@ def to_cursor(last: str) -> str:
 def from_cursor(cursor: str) -> str:
     """Raises InvalidRequest for what :func:`to_cursor` didn't make."""
     try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        last = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        raise InvalidRequest("the cursor is none that was given out", cursor=cursor) from None
+        last = "\0"
+    if "\0" in last:
+        raise InvalidRequest("the cursor is none that was given out", cursor=cursor)
+    return last

@@ -9,6 +9,7 @@ from dataclasses import replace
 from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine.access import actions, authorise
+from carboy.engine.names import clean_prefix
 from carboy.engine.receive import Target
 from carboy.errors import NotFound
 from carboy.model import NOBODY, Action, Condition, File, Page, Principal, Version
@@ -62,10 +63,10 @@ class Files:
 
     def page(self, principal: Principal, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100,
              folders: bool = False) -> Page:
-        """A page of the files the principal may see in a space, by path."""
+        """A page of the files the principal may see in a space, by path. Raises InvalidName for a prefix that begins none."""
         rules = self._authorised(principal, "read", space)
         home = self._home(principal, space, rules)
-        page = self._catalog.files(space, prefix=home + prefix, cursor=cursor, limit=limit, folders=folders)
+        page = self._catalog.files(space, prefix=home + clean_prefix(prefix), cursor=cursor, limit=limit, folders=folders)
         return replace(page, folders=[folder.removeprefix(home) for folder in page.folders])
 
     def delete(self, principal: Principal, file: File, *, etags: tuple[str, ...] | None = None) -> None:

@@ -49,6 +49,13 @@ def clean_folder(raw: str) -> str:
     return f"{clean_path(raw.removesuffix('/'))}/" if raw else ""
 
 
+def clean_prefix(raw: str) -> str:
+    """The beginning of paths, as lists take it: NFC, and it may end anywhere. Raises InvalidName for what begins no path."""
+    prefix = unicodedata.normalize("NFC", raw)
+    _refuse_controls(prefix)
+    return prefix
+
+
 def clean_name(raw: str) -> str:
     """One segment from a form's filename: some browsers send a full path, of which the last part counts, after ``/`` or
     ``\\`` (RFC 7578 section 4.2). Raises InvalidName."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from carboy.catalog.base import Catalog
+from carboy.config import SPACE_NAME
 from carboy.errors import InvalidRequest, NotFound
 from carboy.model import NOBODY, Action, Principal, Token, new_id
 
@@ -21,7 +22,7 @@ def parse_scopes(texts: Sequence[str]) -> dict[str, frozenset[Action]]:
     for text in texts:
         space, _, names = text.rpartition(":")
         wanted = frozenset(name.strip() for name in names.split(","))
-        if not space or not wanted <= ACTIONS:
+        if not (space == "*" or SPACE_NAME.fullmatch(space)) or not wanted <= ACTIONS:
             raise InvalidRequest(f"{text!r} is not a scope; write SPACE:ACTION,… with read, write, delete or admin", scope=text)
         scopes[space] = scopes.get(space, frozenset()) | wanted  # type: ignore[operator]
     return scopes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -116,7 +115,9 @@ def create_token(call: Call) -> Response:
     authorise_server(call.principal)
     body = json_body(call)
     name, scopes, seconds = body.get("name"), body.get("scopes"), body.get("expires_in")
-    if not isinstance(name, str) or not name or not isinstance(scopes, list) or not all(isinstance(s, str) for s in scopes) or not scopes:
+    if not isinstance(name, str) or not 1 <= len(name) <= 200 or not name.isprintable():
+        raise InvalidRequest("name is a text of 1 to 200 printable characters", field="name")
+    if not isinstance(scopes, list) or not scopes or not all(isinstance(scope, str) for scope in scopes):
         raise InvalidRequest('send {"name": "…", "scopes": ["SPACE:read,write"], "expires_in": seconds}')
     if seconds is not None and (not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds < 1e10):
         raise InvalidRequest("expires_in is a number of seconds above 0", field="expires_in")
@@ -143,13 +144,7 @@ def json_body(call: Call) -> dict[str, Any]:
             data += piece
             if len(data) > _MAX_JSON:
                 raise TooLarge(f"a JSON body may hold {_MAX_JSON} bytes", limit=_MAX_JSON)
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return value
+    return http.json_object(bytes(data))
 
 
 _API = "/api/v1"

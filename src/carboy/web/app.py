@@ -54,6 +54,8 @@ class Application:
 
     def _answer(self, call: Call) -> Response:
         path = http.path_of(call.environ)
+        if "\0" in path:
+            raise InvalidName("there is no NUL in any address", rule="control_character")
         if path.startswith("files/"):
             return self._file(call, path)
         handler, arguments = self._map.bind_to_environ(call.environ).match()

@@ -147,6 +147,19 @@ def count(value: str, what: str) -> int:
     return int(digits)
 
 
+def json_object(data: bytes) -> dict[str, Any]:
+    """A body as a JSON object. Raises InvalidRequest, also for an escape that stands for no character: a lone surrogate is
+    nothing that could be stored or written again."""
+    try:
+        value = json.loads(data)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise InvalidRequest("the body is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return value
+
+
 # --- dates, names --------------------------------------------------------------------------------------------------
 
 

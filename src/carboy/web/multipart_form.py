@@ -134,6 +134,8 @@ class FormReader:
             self.fields[name] = value.decode()
         except UnicodeDecodeError:
             raise InvalidRequest(f"the field {name!r} is not UTF-8", field=name) from None
+        if "\0" in name or b"\0" in value:
+            raise InvalidRequest(f"the field {name!r} is no text: it has a NUL", field=name)
 
 
 def drained(events: Iterator[Event]) -> None:

@@ -7,7 +7,6 @@ piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -97,7 +96,7 @@ def complete(call: Call) -> Response:
     folder = _folder(call)
     fields = _fields(call)
     file_id, count = fields.get("file_id"), _number(fields, "total_chunks")
-    if not file_id or not count:
+    if not file_id or "\0" in file_id or not count:
         raise InvalidRequest("Missing parameters")
     _check_count(count)
     progress = call.services.uploads.named(folder.space, call.principal.id, f"classic:{file_id}")
@@ -218,10 +217,9 @@ def _fields(call: Call) -> Mapping[str, str]:
 
 def _json_fields(data: bytes) -> Mapping[str, str]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        return {name: str(value) for name, value in http.json_object(data).items()}
+    except InvalidRequest:
         raise InvalidRequest("Missing parameters") from None
-    return {str(name): str(item) for name, item in value.items()} if isinstance(value, dict) else {}
 
 
 def _log_completed(call: Call, progress: Progress) -> None:
