@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -169,7 +170,9 @@ class TestBatches:
             combiner = catalog._database._writers.get()._combiner  # type: ignore[attr-defined]
             for number, thread in enumerate(threads):
                 thread.start()
+                deadline = time.monotonic() + 60
                 while len(combiner._waiting) <= number:
+                    assert time.monotonic() < deadline, "the change did not wait for the lock"
                     os.sched_yield()
 
         while_flocked(start)

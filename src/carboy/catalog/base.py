@@ -46,7 +46,8 @@ class Catalog(Protocol):
         """Raises SchemaMismatch unless the schema is this version's, CatalogUnavailable if it can't be asked."""
 
     def close(self) -> None:
-        """Let all connections go. Repeatable; the catalog may be used again (it opens lazily, also after a fork)."""
+        """Let all connections go. Repeatable; the catalog may be used again (it opens lazily, also after a fork). A process
+        that forks closes it first: SQLite's connections survive no fork, not even unused."""
 
     # --- files ---
     def file(self, id: str) -> File | None: ...
@@ -69,11 +70,13 @@ class Catalog(Protocol):
     def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None) -> File | None:
         """Forget the file and its versions and condemn their blobs; None if there is none. Raises PreconditionFailed."""
 
-    def versions(self, file_id: str) -> list[Version]: ...
+    def versions(self, file_id: str) -> list[Version]:
+        """The older contents that are kept, newest first."""
 
     # --- uploads ---
     def create_upload(self, upload: Upload, *, reserve: Reservation | None = None) -> Upload:
-        """Insert it; where ``name`` is taken by a receiving upload of that owner and space, return that one instead."""
+        """Insert it, and the reservation, whose id is the upload's; where ``name`` is taken by a receiving upload of that
+        owner and space, return that one instead and reserve nothing."""
 
     def upload(self, id: str) -> Progress | None: ...
 
