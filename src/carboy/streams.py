@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
@@ -114,12 +115,15 @@ class Pump:
 
     ``known`` lists recorded spans: bytes inside them are compared and never written (BytesDiffer if they differ); all
     others go to ``sink`` and, with their CRC-64/NVME, into spans. More than ``limit`` bytes raise TooLarge. The digests
-    named run over all bytes. With ``head`` the first bytes are kept for telling the media type.
+    named run over all bytes; with an ``executor`` over large pieces that are ``bytes`` while the next one is being received.
+    With ``head`` the first bytes are kept for telling the media type.
     """
 
     def __init__(self, sink: Sink, *, at: int = 0, known: Sequence[Span] = (), limit: int | None = None,
-                 digests: Sequence[str] = (), head: bool = False) -> None:
+                 digests: Sequence[str] = (), head: bool = False, executor: Executor | None = None) -> None:
         self._sink = sink
+        self._executor = executor
+        self._hashing: Future[None] | None = None
         self._limit = limit
         self._keep_head = head
         self._digests = {name: checksums.new(name) for name in digests}
@@ -154,8 +158,8 @@ class Pump:
         self.check(len(data))
         if self._keep_head and len(self.head) < HEAD_SIZE:
             self.head += bytes(data[:HEAD_SIZE - len(self.head)])
-        for digest in self._digests.values():
-            digest.update(data)
+        if self._digests:
+            self._hash(data)
         if self._known:
             self._feed_around_known(memoryview(data))
         else:
@@ -180,6 +184,7 @@ class Pump:
         return spans
 
     def digest(self, name: str) -> bytes:
+        self._hashed()
         return self._digests[name].digest()
 
     def verify(self, expected: Sequence[tuple[str, bytes]]) -> None:
@@ -188,6 +193,23 @@ class Pump:
             if self.digest(name) != digest:
                 raise DigestMismatch(f"the {name} of the bytes is not the one given", algorithm=name,
                                      expected=digest.hex(), received=self.digest(name).hex())
+
+    def _hash(self, data: memoryview | bytes) -> None:
+        self._hashed()
+        if self._executor and isinstance(data, bytes) and len(data) >= MEDIUM:
+            self._hashing = self._executor.submit(self._update, data)
+        else:
+            self._update(data)
+
+    def _hashed(self) -> None:
+        """Wait for the digests to have the pieces so far."""
+        if self._hashing:
+            hashing, self._hashing = self._hashing, None
+            hashing.result()
+
+    def _update(self, data: memoryview | bytes) -> None:
+        for digest in self._digests.values():
+            digest.update(data)
 
     def _take(self, data: memoryview | bytes) -> None:
         crc = checksums.crc64nvme(data, self._crc)

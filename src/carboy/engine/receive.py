@@ -56,12 +56,14 @@ class Target:
 class Incoming:
     """One file on its way in. ``target`` may be replaced until the delivery is published (fields may come after files)."""
 
-    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, checkpoints: Checkpoints) -> None:
+    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, checkpoints: Checkpoints,
+                 hashers: Executor) -> None:
         self.target = target
         self.key = key
         self._writer = writer
         self._expected = digests
-        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True)
+        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True,
+                                  executor=hashers)
         self._checkpoints = checkpoints
         self._media_type: str | None = None
         self._flushing: Future[Any] | None = None
@@ -130,7 +132,7 @@ class Delivery:
         self._storages.append(storage)
         checkpoints = Checkpoints(self._receiver.executor, lambda: writer.flush,
                                   every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=float("inf"))
-        incoming = Incoming(target, key, writer, limit, digests, checkpoints)
+        incoming = Incoming(target, key, writer, limit, digests, checkpoints, self._receiver.hashers)
         self._incoming.append(incoming)
         if size is not None and size >= self._receiver.settings.reserve_from:
             self._reserve(storage, key, size)
@@ -182,11 +184,12 @@ class Receiver:
     """Takes files that come whole in one request."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], executor: Executor,
-                 clock: Callable[[], float] = time.time) -> None:
+                 hashers: Executor, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.catalog = catalog
         self.storages = storages
         self.executor = executor
+        self.hashers = hashers
         self.clock = clock
 
     @contextmanager
@@ -212,7 +215,7 @@ class Receiver:
         """
         with self.delivery(target.owner) as delivery:
             incoming = delivery.open(target, size=source.remaining, digests=digests)
-            for piece in source.lend():
+            for piece in source.give() if digests else source.lend():
                 incoming.feed(piece)
             failure = streams.ending_error(source, incoming.received)
             if failure:
