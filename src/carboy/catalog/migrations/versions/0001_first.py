@@ -13,12 +13,21 @@ RECEIVING = sa.text("state = 'receiving'")
 
 
 def upgrade() -> None:
-    _stored()
-    _arriving()
-    _access()
+    _blobs()
+    _files()
+    _versions()
+    _jobs()
+    _condemned()
+    _uploads()
+    _spans()
+    _chunks()
+    _reservations()
+    _tokens()
+    _links()
+    _instances()
 
 
-def _stored() -> None:
+def _blobs() -> None:
     op.create_table(
         "blobs",
         sa.Column("id", TEXT, nullable=False),
@@ -32,6 +41,9 @@ def _stored() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("blobs_by_key", "blobs", ["storage", "key"], unique=True)
+
+
+def _files() -> None:
     op.create_table(
         "files",
         sa.Column("id", TEXT, nullable=False),
@@ -50,6 +62,9 @@ def _stored() -> None:
     )
     op.create_index("files_by_blob", "files", ["blob_id"])
     op.create_index("files_by_path", "files", ["space", "path"], unique=True)
+
+
+def _versions() -> None:
     op.create_table(
         "versions",
         sa.Column("file_id", TEXT, nullable=False),
@@ -63,6 +78,9 @@ def _stored() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("versions_by_blob", "versions", ["blob_id"])
+
+
+def _jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("id", TEXT, nullable=False),
@@ -83,6 +101,9 @@ def _stored() -> None:
     )
     op.create_index("jobs_by_blob", "jobs", ["blob_id"])
     op.create_index("jobs_by_state", "jobs", ["state", "created_at"])
+
+
+def _condemned() -> None:
     op.create_table(
         "condemned",
         sa.Column("storage", TEXT, nullable=False),
@@ -94,7 +115,7 @@ def _stored() -> None:
     op.create_index("condemned_by_time", "condemned", ["storage", "since", "key"])
 
 
-def _arriving() -> None:
+def _uploads() -> None:
     op.create_table(
         "uploads",
         sa.Column("id", TEXT, nullable=False),
@@ -126,6 +147,9 @@ def _arriving() -> None:
                     sqlite_where=RECEIVING, postgresql_where=RECEIVING)
     op.create_index("uploads_receiving_names", "uploads", ["space", sa.text("coalesce(owner, '')"), "name"], unique=True,
                     sqlite_where=RECEIVING, postgresql_where=RECEIVING)
+
+
+def _spans() -> None:
     op.create_table(
         "spans",
         sa.Column("upload_id", TEXT, nullable=False),
@@ -136,6 +160,9 @@ def _arriving() -> None:
         sa.PrimaryKeyConstraint("upload_id", "start"),
         sqlite_with_rowid=False,
     )
+
+
+def _chunks() -> None:
     op.create_table(
         "chunks",
         sa.Column("upload_id", TEXT, nullable=False),
@@ -150,6 +177,9 @@ def _arriving() -> None:
     )
     op.create_index("chunks_by_key", "chunks", ["key"],
                     sqlite_where=sa.text("key IS NOT NULL"), postgresql_where=sa.text("key IS NOT NULL"))
+
+
+def _reservations() -> None:
     op.create_table(
         "reservations",
         sa.Column("id", TEXT, nullable=False),
@@ -163,7 +193,7 @@ def _arriving() -> None:
     op.create_index("reservations_by_storage", "reservations", ["storage", "expires_at"])
 
 
-def _access() -> None:
+def _tokens() -> None:
     op.create_table(
         "tokens",
         sa.Column("id", TEXT, nullable=False),
@@ -177,6 +207,9 @@ def _access() -> None:
         sa.UniqueConstraint("secret_sha256"),
         sqlite_with_rowid=False,
     )
+
+
+def _links() -> None:
     op.create_table(
         "links",
         sa.Column("id", TEXT, nullable=False),
@@ -190,6 +223,9 @@ def _access() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("links_by_file", "links", ["file_id"])
+
+
+def _instances() -> None:
     op.create_table(
         "instances",
         sa.Column("id", TEXT, nullable=False),
