@@ -245,9 +245,18 @@ class Clock:
 ])
 def test_a_window_below_the_rate_is_slow(rate: int, size: int, seconds: float, slow: bool) -> None:
     clock = Clock()
-    pace = Pace(idle=30, rate=rate, window=10, clock=clock)
+    pace = Pace(idle=5000, rate=rate, window=10, clock=clock)
     pace.count(size)
     clock.now += seconds
+    assert pace.slow() is slow
+
+
+@pytest.mark.parametrize(("silent", "slow"), [(0, False), (29.9, False), (30, True), (1000, True)])
+def test_a_client_that_is_silent_past_the_idle_limit_is_slow_whatever_the_rate(silent: float, slow: bool) -> None:
+    clock = Clock()
+    pace = Pace(idle=30, rate=0, window=10, clock=clock)
+    pace.count(10**9)
+    clock.now += silent
     assert pace.slow() is slow
 
 

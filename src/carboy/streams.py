@@ -249,14 +249,18 @@ class Pace:
     def __init__(self, idle: float, rate: int, window: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.idle = idle
         self._rate, self._window, self._clock = rate, window, clock
-        self._since, self._bytes = clock(), 0
+        self._since = self._last = clock()
+        self._bytes = 0
 
     def count(self, size: int) -> None:
         self._bytes += size
+        self._last = self._clock()
 
     def slow(self) -> bool:
-        """Whether the window that ends now was too slow. Starts the next one if it has ended."""
+        """Whether it has been silent too long, or the window that ends now was too slow. Starts the next one if it has ended."""
         now = self._clock()
+        if now - self._last >= self.idle:
+            return True
         if now - self._since < self._window:
             return False
         slow = self._rate > 0 and self._bytes < self._rate * (now - self._since)

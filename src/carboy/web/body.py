@@ -3,7 +3,7 @@
 Under Carboy's own worker (gunicorn's gthread), an HTTP/1.1 body with a Content-Length is received into a borrowed buffer, after
 what the HTTP parser has already read. While the client is silent no buffer is held; while it is fast the kernel
 is asked to fill whole buffers (MSG_WAITALL) and to wake the thread once for half of one (SO_RCVLOWAT): waking it for every
-few packets costs more than the copying. gunicorn's own reader is kept up to date, so that it knows where the next
+few packets costs more than the copying. A slow client's thread is woken for 32 KiB, or after two seconds. gunicorn's own reader is kept up to date, so that it knows where the next
 request begins.
 """
 
@@ -24,7 +24,9 @@ from carboy.streams import LARGE, MEDIUM, SMALL, BufferPool, Ending, Pace, Sourc
 _GROWN = {SMALL: MEDIUM, MEDIUM: LARGE, LARGE: LARGE}
 _FAST_WAIT = struct.pack("@ll", 0, 250_000)
 _NO_WAIT_LIMIT = struct.pack("@ll", 0, 0)
-_WAKE_AT = LARGE // 2
+_FAST_MARK = LARGE // 2
+_PATIENT_MARK = 32 * 2**10
+_MOMENT = 2.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -41,6 +43,7 @@ class SocketSource:
         self._stopped = False
         self._size = SMALL
         self._fast = False
+        self._mark = 1
 
     @property
     def remaining(self) -> int | None:
@@ -62,6 +65,7 @@ class SocketSource:
         finally:
             if self._fast:
                 self._set_fast(False)
+            self._set_mark(1)
         if not self._reader.length:
             self.ended = "complete"
         elif self._stopped:
@@ -92,19 +96,28 @@ class SocketSource:
                 self.ended = "cut"
 
     def _piece(self) -> Iterator[memoryview]:
-        if not self._readable():
-            self.ended = "slow"
-            return
+        self._wait()
         with borrowed(self._pool, self._size) as buffer:
-            size = self._receive(buffer, 0)
+            size = self._receive(buffer, socket.MSG_DONTWAIT)
             if size:
                 yield buffer[:size]
         if size == self._size:
-            if size == LARGE and self._reader.length > LARGE:
-                self._set_fast(True)
-            self._size = _GROWN[size]
+            self._grow()
+        elif self.ended == "open":
+            self._set_mark(_PATIENT_MARK if self._reader.length > _PATIENT_MARK else 1)
         if self._pace.slow():
             self.ended = "slow"
+
+    def _grow(self) -> None:
+        if self._size == LARGE and self._reader.length > LARGE:
+            self._set_fast(True)
+        self._size = _GROWN[self._size]
+
+    def _wait(self) -> None:
+        """Until enough bytes have come, or a moment has passed in which fewer came."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.poll(min(self._pace.idle, _MOMENT) * 1000)
 
     def _fast_pieces(self) -> Iterator[memoryview]:
         with borrowed(self._pool, LARGE) as buffer:
@@ -147,20 +160,24 @@ class SocketSource:
         self._reader.length -= size
         self._pace.count(size)
 
-    def _readable(self) -> bool:
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(self._pace.idle * 1000))
-
     def _set_fast(self, fast: bool) -> None:
         """A receive timeout in the kernel, so that a blocking read of a whole buffer comes back from a client that pauses.
         The last, smaller piece is read without all this: it would never reach the mark that wakes the thread."""
         self._fast = fast
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _FAST_WAIT if fast else _NO_WAIT_LIMIT)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, _WAKE_AT if fast else 1)
         except OSError:
             self.ended = "cut"
+        self._set_mark(_FAST_MARK if fast else 1)
+
+    def _set_mark(self, mark: int) -> None:
+        """How many bytes must have come for the kernel to wake the thread."""
+        if mark != self._mark:
+            self._mark = mark
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
+            except OSError:
+                self.ended = "cut"
 
 
 class ChunkedSource:
