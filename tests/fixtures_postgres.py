@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,23 +31,46 @@ class PostgresServer:
     folder: Path
     user: str | None
     numbers: Iterator[int] = field(default_factory=count)
+    process: subprocess.Popen[bytes] | None = None
 
-    def run(self, program: str, *arguments: str) -> None:
-        subprocess.run([self.bin / program, *arguments], check=True, capture_output=True, stdin=subprocess.DEVNULL,
-                       cwd=self.folder, user=self.user, group=pwd.getpwnam(self.user).pw_gid if self.user else None,
-                       extra_groups=[] if self.user else None, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"}, timeout=120)
+    def identity(self) -> dict[str, Any]:
+        """Who the server is, for subprocess."""
+        who = {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []} if self.user else {}
+        return {**who, "cwd": self.folder, "env": {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}}
 
     def init(self) -> None:
-        self.run("initdb", "-D", f"{self.folder}/data", "-U", "carboy", "-A", "trust", "-E", "UTF8", "--locale=C")
+        subprocess.run([self.bin / "initdb", "-D", f"{self.folder}/data", "-U", "carboy", "-A", "trust", "-E", "UTF8", "--locale=C"],
+                       check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, **self.identity())
 
     def start(self) -> None:
-        options = (f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=on -c max_connections=80 "
-                   "-c shared_buffers=32MB")
-        self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-t", "60", "-l", f"{self.folder}/log", "-o", options, "start")
+        """It dies with the tests, however they end."""
+        options = {"listen_addresses": "", "unix_socket_directories": str(self.folder), "fsync": "on", "max_connections": "80",
+                   "shared_buffers": "32MB"}
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "QUIT", self.bin / "postgres", "-D", f"{self.folder}/data",
+                 *[word for name, value in options.items() for word in ("-c", f"{name}={value}")]],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **self.identity())
+        deadline = time.monotonic() + 60
+        while not self.answers():
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.02)
+                raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
+            if time.monotonic() > deadline:
+                raise RuntimeError("PostgreSQL did not answer within a minute")
+
+    def answers(self) -> bool:
+        with suppress(psycopg.OperationalError):
+            self.say("SELECT 1")
+            return True
+        return False
 
     def stop(self) -> None:
-        """At once, as in a crash: clients are cut, nothing is flushed."""
-        self.run("pg_ctl", "-D", f"{self.folder}/data", "-w", "-m", "immediate", "stop")
+        """At once, as in a crash: clients are cut, nothing is flushed. Repeatable."""
+        if self.process:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(60)
+            self.process = None
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://carboy@/{database}?host={self.folder}"
@@ -94,8 +121,8 @@ def postgres_server() -> Iterator[PostgresServer]:
         try:
             server.init()
             server.start()
-        except subprocess.CalledProcessError as error:
-            _unavailable(f"{error.cmd[0]}: {error.stderr.decode(errors='replace') or error.stdout.decode(errors='replace')}")
+        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+            _unavailable(f"{error} {(getattr(error, 'stderr', b'') or b'').decode(errors='replace')}")
         try:
             yield server
         finally:

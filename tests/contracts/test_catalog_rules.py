@@ -426,7 +426,7 @@ class TestPostgres:
     def server(self, postgres_server: PostgresServer) -> Iterator[PostgresServer]:
         """A server that the test may stop."""
         yield postgres_server
-        with suppress(subprocess.CalledProcessError):
+        if postgres_server.process is None:
             postgres_server.start()
 
     def test_a_restart_costs_nothing_that_was_acknowledged(self, server: PostgresServer, postgres_url: str) -> None:
