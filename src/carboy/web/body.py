@@ -201,10 +201,12 @@ class ChunkedSource:
             yield from self._pieces()
         except TimeoutError:
             self.ended = "slow"
-        except OSError as error:
-            if type(error).__name__ not in ("NoMoreData", "ConnectionResetError", "BrokenPipeError"):
-                raise InvalidRequest(f"the chunked body is malformed: {error}") from error
+        except OSError:
             self.ended = "stopped" if self._stopped else "cut"
+        except Exception as error:
+            if type(error).__module__ != "gunicorn.http.errors":
+                raise
+            raise InvalidRequest(f"the chunked body is malformed: {error}") from error
         finally:
             self._body.failed = self.ended != "complete"
 

@@ -57,6 +57,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "backlog": 2048,
         "keepalive": 15,
         "graceful_timeout": int(settings.graceful_timeout),
+        "limit_request_line": 0,  # the whole head has a limit of its own, and a path of 4096 bytes may take 12 KiB encoded
         "limit_request_field_size": settings.max_header_size,
         "limit_request_fields": 100,
         "control_socket_disable": True,

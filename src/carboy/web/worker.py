@@ -20,13 +20,37 @@ from functools import partial
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import errors
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
+from werkzeug import Response
+from werkzeug.exceptions import (
+    BadRequest,
+    ExpectationFailed,
+    HTTPException,
+    InternalServerError,
+    RequestHeaderFieldsTooLarge,
+    RequestTimeout,
+    RequestURITooLarge,
+)
+
+from carboy.web import http
 
 MAX_HEAD = 64 * 2**10
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINGER = 2.0
 _LINGER_BYTES = 4 * 2**20
 _STACK = 512 * 2**10
+_REFUSALS: tuple[tuple[type[Exception], HTTPException], ...] = (
+    (errors.InvalidRequestLine, BadRequest("The request line is malformed.")),
+    (errors.InvalidRequestMethod, BadRequest("The method is malformed.")),
+    (errors.InvalidHTTPVersion, BadRequest("This is not HTTP/1.0 or HTTP/1.1.")),
+    (errors.LimitRequestLine, RequestURITooLarge("The request line is too long.")),
+    (errors.LimitRequestHeaders, RequestHeaderFieldsTooLarge("There are too many header fields, or one is too long.")),
+    (errors.ExpectationFailed, ExpectationFailed("Of expectations only 100-continue is met.")),
+    (errors.ParseException, BadRequest("A header field is malformed, or contradicts another.")),
+)
+"""What HTTP says where gunicorn's parser refuses; the first that fits."""
 
 
 def hold_continue(worker: Any, request: Any) -> None:
@@ -98,7 +122,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         if not data:
             self._drop(conn)
         elif len(head) >= MAX_HEAD and not whole_head(head):
-            self._refuse(conn, 431, "Request Header Fields Too Large")
+            self._refuse(conn, RequestHeaderFieldsTooLarge(f"The request's head is longer than {MAX_HEAD} bytes."))
         else:
             self._dispatch(conn, head)
 
@@ -112,7 +136,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         super().murder_pending()
-        self._expire(self._heads, lambda conn: self._refuse(conn, 408, "Request Timeout"))
+        self._expire(self._heads, lambda conn: self._refuse(conn, RequestTimeout("The request's head came too slowly.")))
         self._expire(self._lingering, self._drop)
 
     def _expire(self, waiting: OrderedDict[TConn, float], end: Callable[[TConn], None]) -> None:
@@ -170,13 +194,27 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     # --- closing ---
 
-    def _refuse(self, conn: TConn, status: int, reason: str) -> None:
-        self.log.info("%s from %s: %s", status, conn.client[0] if isinstance(conn.client, tuple) else "-", reason)
+    def _refuse(self, conn: TConn, refusal: HTTPException) -> None:
+        self._answer_problem(conn.sock, conn.client, refusal)
+        self._linger(conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """What gunicorn's parser refuses is a problem (RFC 9457), as every other refusal. Only what the application did wrong is
+        logged in full."""
+        refusal = next((refusal for kind, refusal in _REFUSALS if isinstance(exc, kind)), None)
+        if refusal is None or isinstance(exc, (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)):
+            self.log.error("the answer failed", exc_info=exc)
+            refusal = InternalServerError()
+        elif isinstance(exc, errors.InvalidHeader) and _TOKEN.fullmatch(str(exc.hdr)):
+            refusal = BadRequest(f"The header field {exc.hdr} is malformed, or contradicts another.")
+        self._answer_problem(client, addr, refusal)
+
+    def _answer_problem(self, sock: socket.socket, client: Any, refusal: HTTPException) -> None:
+        self.log.info("%s to %s", refusal.code, client[0] if isinstance(client, tuple) else "-")
         try:
-            util.write_error(conn.sock, status, reason, "")
+            util.write_nonblock(sock, _as_bytes(http.problem(refusal)))
         except OSError:
             pass
-        self._linger(conn)
 
     def _linger(self, conn: TConn) -> None:
         """Close after the client has had its chance to read the answer: bytes it still sends would reset the connection
@@ -215,6 +253,12 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             timer.daemon = True
             timer.start()
         super().handle_exit(sig, frame)
+
+
+def _as_bytes(response: Response) -> bytes:
+    """An answer that ends its connection, as it goes over the wire."""
+    fields = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+    return f"HTTP/1.1 {response.status}\r\nConnection: close\r\n{fields}\r\n".encode("latin-1") + response.get_data()
 
 
 def _call(application: Any, environ: dict[str, Any], start_response: Any) -> Any:
