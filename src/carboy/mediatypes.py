@@ -209,11 +209,11 @@ def _is_json(text: str) -> bool:
 
 def _openings_known(head: bytes) -> bool:
     short, further = _openings()
-    return head[:2] in short or any(head.startswith(opening, at) for at, opening in further)
+    return head[:2] in short or any(head.startswith(openings, at) for at, openings in further)
 
 
 @cache
-def _openings() -> tuple[frozenset[bytes], tuple[tuple[int, bytes], ...]]:
+def _openings() -> tuple[frozenset[bytes], tuple[tuple[int, tuple[bytes, ...]], ...]]:
     """How files of known formats start, from puremagic's table: the first two bytes, and openings further in. libmagic
     takes 160 µs to find that it doesn't know something; this tells it in two."""
     from puremagic import main as puremagic
@@ -221,7 +221,10 @@ def _openings() -> tuple[frozenset[bytes], tuple[tuple[int, bytes], ...]]:
     rows = puremagic.magic_header_array
     short = {row.byte_match[:2] for row in rows if row.offset == 0 and len(row.byte_match) > 1}
     further = {(row.offset, row.byte_match[:4]) for row in rows if 0 < row.offset < _HEAD and len(row.byte_match) > 2}
-    return frozenset(short), tuple(sorted(further | {(4, b"ftyp")}))
+    by_offset: dict[int, tuple[bytes, ...]] = {}
+    for offset, opening in sorted(further | {(4, b"ftyp")}):
+        by_offset[offset] = (*by_offset.get(offset, ()), opening)
+    return frozenset(short), tuple(by_offset.items())
 
 
 @cache

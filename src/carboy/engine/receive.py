@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from carboy import streams
@@ -18,6 +19,7 @@ from carboy.errors import CarboyError, CommitUnknown, PreconditionFailed
 from carboy.model import Blob, Condition, File, Key, Placed, Placement
 from carboy.storage.base import Storage, Writer
 
+_SYNCS = 4
 Digests = Sequence[tuple[str, bytes]]
 """``(algorithm, digest)`` pairs that the bytes must have, algorithms as in ``checksums.DIGEST_SIZES``."""
 
@@ -56,17 +58,15 @@ class Target:
 class Incoming:
     """One file on its way in. ``target`` may be replaced until the delivery is published (fields may come after files)."""
 
-    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, checkpoints: Checkpoints,
-                 hashers: Executor) -> None:
+    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, hashers: Executor) -> None:
         self.target = target
         self.key = key
         self._writer = writer
         self._expected = digests
         self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True,
                                   executor=hashers)
-        self._checkpoints = checkpoints
+        self.checkpoints: Checkpoints | None = None
         self._media_type: str | None = None
-        self._flushing: Future[Any] | None = None
 
     @property
     def received(self) -> int:
@@ -77,31 +77,34 @@ class Incoming:
         self._pump.feed(data)
         if self._media_type is None and len(self._pump.head) >= streams.HEAD_SIZE:
             self._detect()
-        self._checkpoints.tick(self._pump.received)
+        if self.checkpoints:
+            self.checkpoints.tick(self._pump.received)
 
-    def end(self, executor: Executor | None = None) -> None:
-        """There are no more bytes. Raises DigestMismatch. With an executor the sync begins there, not here."""
+    def end(self) -> None:
+        """There are no more bytes. Raises DigestMismatch, UnsupportedType."""
         self._pump.verify(self._expected)
         if self._media_type is None:
             self._detect()
-        if executor:
-            self._flushing = executor.submit(self._writer.flush)
+
+    def sync(self) -> None:
+        """What came so far is on stable storage when this returns. Raises StorageFailed."""
+        self._writer.flush()
+
+    def flush(self) -> None:
+        """Everything is on stable storage when this returns. Raises StorageFailed."""
+        if self.checkpoints:
+            self.checkpoints.settle()
+        self.sync()
 
     def abandon(self) -> None:
-        """The bytes are thrown away. When this returns no sync of them runs or will: one that did would hold the file open, and
-        with it the lock that keeps it from being removed."""
-        if self._flushing and not self._flushing.cancel():
-            self._flushing.exception()
+        """The bytes are thrown away. When this returns no sync of them runs: one that did would hold the file open, and with
+        it the lock that keeps it from being removed."""
         with suppress(CarboyError):
-            self._checkpoints.settle()
+            if self.checkpoints:
+                self.checkpoints.settle()
 
     def placement(self, storage: str, now: float) -> Placement:
-        """Flush, and say what is to be placed. Raises StorageFailed."""
-        self._checkpoints.settle()
-        if self._flushing:
-            self._flushing.result()
-        else:
-            self._writer.flush()
+        """What is to be placed, once it is flushed."""
         spans = self._pump.spans()
         sha256 = self._pump.digest("sha-256") if "sha-256" in dict(self._expected) else None
         blob = Blob(self.key[3:], storage, self.key, self._pump.received, spans[0].crc if spans else 0, sha256, now)
@@ -121,6 +124,7 @@ class Delivery:
         self._incoming: list[Incoming] = []
         self._storages: list[Storage] = []
         self._reservation: Reservation | None = None
+        self._declared = 0
         self._keep = False
 
     def open(self, target: Target, *, size: int | None = None, digests: Digests = ()) -> Incoming:
@@ -130,17 +134,20 @@ class Delivery:
         storage = self._receiver.storages[target.rules.storage]
         key, writer = self._writers.enter_context(storage.stage(size))
         self._storages.append(storage)
-        checkpoints = Checkpoints(self._receiver.executor, lambda: writer.flush,
-                                  every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=float("inf"))
-        incoming = Incoming(target, key, writer, limit, digests, checkpoints, self._receiver.hashers)
+        incoming = Incoming(target, key, writer, limit, digests, self._receiver.hashers)
+        incoming.checkpoints = Checkpoints(
+            self._receiver.executor, lambda: partial(self._checkpoint, incoming, storage),
+            every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=self._receiver.settings.reservation_expiry / 3)
         self._incoming.append(incoming)
         if size is not None and size >= self._receiver.settings.reserve_from:
+            self._declared = size
             self._reserve(storage, key, size)
         return incoming
 
     def publish(self) -> list[Placed]:
         """Sync all, then place all in one transaction. Raises what ``Catalog.place`` and the storage raise."""
         now = self._receiver.clock()
+        self._flush()
         placements = [incoming.placement(storage.name, now)
                       for incoming, storage in zip(self._incoming, self._storages, strict=True)]
         try:
@@ -162,6 +169,22 @@ class Delivery:
             storage.delete(incoming.key)
         if self._reservation:
             self._receiver.catalog.release(self._reservation.id)
+
+    def _flush(self) -> None:
+        """Sync all files, several at once: a file system that journals syncs them together."""
+        lots = [self._incoming[start::_SYNCS] for start in range(min(_SYNCS, len(self._incoming)))]
+        others = [self._receiver.executor.submit(_flush_all, lot) for lot in lots[1:]]
+        try:
+            _flush_all(lots[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _checkpoint(self, incoming: Incoming, storage: Storage) -> None:
+        incoming.sync()
+        if self._reservation:
+            self._reserve(storage, incoming.key, max(0, self._declared - incoming.received))
 
     def _reserve(self, storage: Storage, key: Key, size: int) -> None:
         settings, now = self._receiver.settings, self._receiver.clock()
@@ -223,3 +246,7 @@ class Receiver:
             incoming.end()
             return delivery.publish()[0]
 
+
+def _flush_all(lot: Sequence[Incoming]) -> None:
+    for incoming in lot:
+        incoming.flush()

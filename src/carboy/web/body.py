@@ -3,8 +3,8 @@
 Under Carboy's own worker (gunicorn's gthread), an HTTP/1.1 body with a Content-Length is received into a borrowed buffer, after
 what the HTTP parser has already read. While the client is silent no buffer is held; while it is fast the kernel
 is asked to fill whole buffers (MSG_WAITALL) and to wake the thread once for half of one (SO_RCVLOWAT): waking it for every
-few packets costs more than the copying. A slow client's thread is woken for 32 KiB, or after two seconds. gunicorn's own reader is kept up to date, so that it knows where the next
-request begins.
+few packets costs more than the copying. A slow client's thread is woken for 32 KiB, or after two seconds. gunicorn's own
+reader is kept up to date, so that it knows where the next request begins.
 """
 
 from __future__ import annotations

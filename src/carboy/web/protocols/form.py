@@ -93,7 +93,7 @@ def _take(call: Call, delivery: Delivery, folder: Target, part: Part, events: It
     incoming = delivery.open(target, digests=part.digests())
     for data in part_data(events):
         incoming.feed(data)
-    incoming.end(call.services.receiver.executor)
+    incoming.end()
     return incoming
 
 
