@@ -88,10 +88,9 @@ class Call:
         """Have the connection closed after the answer where some of the body has not been read: where the next request
         begins would be found only by reading the rest."""
         source = self.__dict__.get("source")
-        unread = source.ended != "complete" if source else bool(self.environ.get("CONTENT_LENGTH", "0") != "0"
-                                                               or self.environ.get("HTTP_TRANSFER_ENCODING"))
+        unread = source.ended != "complete" if source else self._has_body()
         close: Callable[[], None] | None = self.environ.get("carboy.close")
-        if unread and close and not (source is None and not self._has_body()):
+        if unread and close:
             close()
 
     def stored(self, placed: Placed) -> None:

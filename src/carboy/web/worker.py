@@ -39,6 +39,7 @@ MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINGER = 2.0
+_BREATH = 0.02
 _LINGER_BYTES = 4 * 2**20
 _STACK = 512 * 2**10
 _REFUSALS: tuple[tuple[type[Exception], HTTPException], ...] = (
@@ -85,19 +86,20 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         if self._tls:
             super().accept(listener)
             return
-        for _ in range(64):
-            try:
-                sock, address = listener.accept()
-            except OSError as error:
-                if isinstance(error, (BlockingIOError, ConnectionAbortedError)) or error.errno in (errno.EMFILE, errno.ENFILE):
-                    return
+        try:
+            sock, address = listener.accept()  # one at a time: several workers share what comes
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_BREATH)  # nothing to accept with: the listener stays readable until a connection has ended
+            elif not isinstance(error, (BlockingIOError, ConnectionAbortedError)):
                 raise
-            self.nr_conns += 1
-            conn = TConn(self.cfg, sock, address, listener.getsockname())
-            conn.init()
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._await_head(conn, bytearray())
+            return
+        self.nr_conns += 1
+        conn = TConn(self.cfg, sock, address, listener.getsockname())
+        conn.init()
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._await_head(conn, bytearray())
 
     def _await_head(self, conn: TConn, head: bytearray) -> None:
         if head and whole_head(head):
