@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -76,11 +77,19 @@ def serve(settings: Settings) -> None:
     log_to_stderr(settings)
     services = open_carboy(settings)
     secret = prepare(services)
-    if secret and sys.stdout.isatty():
-        print(f"The first token, also in {settings.data / 'first-token'}:\n\n    {secret}\n", flush=True)
+    if secret:
+        _show(secret, settings.data / "first-token")
     services.catalog.close()
     mediatypes.detect(b"PK\3\4", "")  # loads libmagic once, for all the workers
     Server(settings, services).run()
+
+
+def _show(secret: str, path: Path) -> None:
+    """The first token, but never into a log."""
+    if sys.stdout.isatty():
+        print(f"The first token, also in {path}:\n\n    {secret}\n", flush=True)
+    else:
+        print(f"The first token is in {path}", flush=True)
 
 
 def log_to_stderr(settings: Settings) -> None:
