@@ -1,7 +1,7 @@
 r"""Transcripts: what goes in and what must come out, as text files that read like the wire.
 
     # A new file is 201                  a title; it begins an exchange
-    @ann                                 who asks: somebody of the site, or nobody; admin where nothing is said
+    @ann                                 who asks: somebody of the site, or nobody; without it who is named before the first title, or admin
     > PUT /files/main/a.txt
     > If-None-Match: *
     >                                    a body follows; its lines are joined by CR LF
@@ -38,7 +38,7 @@ class Exchange:
 
     title: str
     line: int
-    who: str = "admin"
+    who: str
     sent: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
 
@@ -61,13 +61,16 @@ def play(name: str, site: Site) -> None:
 def parse(text: str) -> list[Exchange]:
     """The exchanges of a transcript. A response belongs to the request before it."""
     exchanges: list[Exchange] = []
+    default = "admin"
     for number, line in enumerate(text.splitlines(), 1):
         mark, rest = line[:1], line[1:].removeprefix(" ")
         if mark == "#":
             if exchanges and not exchanges[-1].sent:
                 exchanges[-1].title += " " + rest
             else:
-                exchanges.append(Exchange(rest, number))
+                exchanges.append(Exchange(rest, number, default))
+        elif mark == "@" and not exchanges:
+            default = rest
         elif mark == "@":
             exchanges[-1].who = rest
         elif mark == ">":

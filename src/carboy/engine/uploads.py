@@ -161,7 +161,12 @@ class Uploads:
         storage = self._storages[target.rules.storage]
         with storage.stage(size) as (key, writer):
             upload = self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size)
-            self._reserve(upload, storage)
+            try:
+                self._reserve(upload, storage)
+            except CarboyError:
+                writer.close()
+                storage.delete(key)
+                raise
             kept = self.catalog.create_upload(upload)
         if kept.id != upload.id:
             storage.delete(key)
@@ -369,6 +374,8 @@ class Uploads:
         storage = self._storages[upload.storage]
         size = sum(chunk.size for chunk in chunks)
         limits.check_size(size, self._most(upload, 0, None))
+        if upload.size is not None and size < upload.size:
+            raise MissingBytes(f"the chunks hold {size} bytes, {upload.size} were declared", declared=upload.size, size=size)
         kept = False
         with storage.stage(size) as (key, writer):
             try:

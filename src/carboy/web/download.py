@@ -130,6 +130,7 @@ def _headers(request: Request, content: _Content, *, public: bool) -> dict[str, 
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
     }
     return headers if public else {**headers, "Vary": "Authorization"}
 

@@ -5,6 +5,7 @@ The parser is the ``multipart`` library's; this gives it large pieces and turns 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from carboy.streams import Source, ending_error
 from carboy.web import http
 
 _MAX_BOUNDARY = 70
+_BROKEN = re.compile("[\r\n\0]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class FormReader:
         self._parts += 1
         if self._parts > self._settings.max_form_parts:
             raise TooLarge(f"a form may have {self._settings.max_form_parts} parts", limit=self._settings.max_form_parts)
+        if any(_BROKEN.search(value) for _, value in segment.headerlist):
+            raise InvalidRequest("a header of a part has a line break or a NUL in it")
         return Part(segment.name or "", segment.filename, segment)
 
     def _count_field(self, size: int) -> None:
