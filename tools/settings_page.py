@@ -86,7 +86,7 @@ def row(name: str, variable: str, field: FieldInfo) -> str:
 def choices(field: FieldInfo) -> str:
     if get_origin(field.annotation) is not Literal:
         return ""
-    return f"One of {', '.join(f'`{choice}`' if choice else '`""`' for choice in get_args(field.annotation))}."
+    return f"One of {', '.join(plain(choice) for choice in get_args(field.annotation))}."
 
 
 def default(field: FieldInfo) -> str:
