@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from faults.journal import Change, Chunked, Content, Journal, Told
 from faults.runner import Answer, Client, Server
@@ -28,9 +29,8 @@ class Check:
             self._check_path(path, allowed)
         for paths, changes in self._journal.groups().items():
             self._check_group(paths, changes)
-        under_way = {str(upload["path"]): upload for upload in self._client.uploads()}
         for upload in filter(lambda upload: upload.told, self._journal.chunked):
-            self._check_chunked(upload, under_way.get(upload.file_id))
+            self._check_chunked(upload)
         self._check_fsck()
         self._client.close()
         self._count_acknowledged(self._journal.changes)
@@ -62,11 +62,11 @@ class Check:
         if seen not in possible:
             self._problem("half a form", f"{', '.join(paths)} are not of one form: {seen}")
 
-    def _check_chunked(self, upload: Chunked, under_way: dict[str, object] | None) -> None:
+    def _check_chunked(self, upload: Chunked) -> None:
         """Acknowledged chunks are recorded; sending just the others completes the upload to the right content."""
         self.counts["chunks_acknowledged"] += len(upload.acknowledged)
         self.counts["bytes_in_chunks"] += sum(end - start for start, end in map(upload.span, upload.acknowledged))
-        answer = self._client.get(upload.file_id)
+        answer, under_way = self._state(upload)
         if answer.status == 404 and upload.completed != "yes":
             if upload.acknowledged and not under_way:
                 self._problem(LOST, f"{upload.file_id}: {len(upload.acknowledged)} chunks acknowledged and no upload is under way")
@@ -82,23 +82,32 @@ class Check:
             self._problem(LOST, f"{upload.file_id} ({upload.how}, completed: {upload.completed}): {answer.status} "
                                 f"{len(answer.body)} of {upload.content.size} bytes, not its content")
 
-    def _check_missing(self, upload: Chunked, under_way: dict[str, object] | None) -> None:
+    def _state(self, upload: Chunked) -> tuple[Answer, dict[str, Any] | None]:
+        """Its file and its upload at one moment: the sweeper may be completing what the fault left covered."""
+        answer = self._client.get(upload.file_id)
+        while True:
+            under_way = next((one for one in self._client.uploads() if one["path"] == upload.file_id), None)
+            before, answer = answer, self._client.get(upload.file_id)
+            if before.status == answer.status:
+                return answer, under_way
+
+    def _check_missing(self, upload: Chunked, under_way: dict[str, Any] | None) -> None:
         """No range that the server calls missing touches an acknowledged chunk whose place was told."""
         if not under_way or upload.how == "bare":
             return
-        missing = under_way["missing"]
-        assert isinstance(missing, list)
         for index in upload.acknowledged:
             start, end = upload.span(index)
-            if any(gap[0] < end and start < gap[1] for gap in missing):
+            if any(gap[0] < end and start < gap[1] for gap in under_way["missing"]):
                 self._problem(LOST, f"{upload.file_id}: chunk {index} was acknowledged and is missing")
 
     def _resume(self, upload: Chunked) -> None:
-        """Send what was not acknowledged, then complete."""
+        """Send what was not acknowledged, then complete. An upload that the fault left covered may complete by itself
+        meanwhile; then a chunk is told so (410)."""
         for index in range(upload.count):
             if upload.told.get(index) != "yes":
                 answer = self._client.chunk(upload.file_id, index, upload.chunk(index), **upload.fields(index))
-                self._expect(answer, f"{upload.file_id}: sending chunk {index} again")
+                if answer.status != 410:
+                    self._expect(answer, f"{upload.file_id}: sending chunk {index} again")
         self._expect(self._client.complete(upload.file_id, upload.count), f"{upload.file_id}: completing it")
 
     def _expect(self, answer: Answer, what: str) -> None:

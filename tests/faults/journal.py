@@ -64,6 +64,7 @@ class Chunked:
     how: Literal["offset", "stride", "bare"]
     told: dict[int, Told] = field(default_factory=dict)
     completed: Told | None = None
+    sending: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -86,9 +87,36 @@ class Chunked:
             return {"offset": self.span(index)[0], "total": self.content.size}
         return {"chunk_size": self.chunk_size} if self.how == "stride" else {}
 
+    @property
+    def fresh(self) -> int:
+        """How many chunks were never sent."""
+        return self.count - len(self.told)
+
+    @property
+    def repeating(self) -> bool:
+        """Whether a chunk is under way that was sent before."""
+        return any(self.told.get(index) == "yes" or self.sending.count(index) > 1 for index in self.sending)
+
+    def pick(self, chance: random.Random) -> int | None:
+        """A chunk to send now: one never sent, in one case of 20 while others are left one sent before, at last those
+        that were not acknowledged. None once all were."""
+        with self.lock:
+            fresh = [index for index in range(self.count) if index not in self.told]
+            again = [index for index, told in self.told.items() if len(fresh) > 1 or told != "yes"]
+            if again and (not fresh or chance.random() < 0.05):
+                index = chance.choice(again)
+            elif fresh:
+                index = chance.choice(fresh)
+            else:
+                return None
+            self.sending.append(index)
+            self.told.setdefault(index, "nothing")
+            return index
+
     def note(self, index: int, told: Told) -> None:
         """A chunk sent twice counts as acknowledged if one of the two was."""
         with self.lock:
+            self.sending.remove(index)
             if self.told.get(index) != "yes":
                 self.told[index] = told
 

@@ -79,21 +79,19 @@ class Load:
         return change
 
     def pick_chunk(self, chance: random.Random) -> tuple[Chunked, int | None]:
-        """An upload under way and a chunk of it to send (sometimes one sent before); None: all were sent, complete it."""
+        """An upload under way and a chunk of it to send (sometimes one sent before); None: all were sent, complete it.
+
+        The last chunk and the completion wait for repetitions under way: what comes after the completion is a new upload.
+        """
         with self._lock:
             if len(self._open) < OPEN_CHUNKED:
                 self._open.append(self._new_chunked(chance))
             upload = chance.choice(self._open)
-            fresh = [index for index in range(upload.count) if index not in upload.told]
-            if upload.told and (chance.random() < 0.04 or not fresh):
-                again = [index for index, told in upload.told.items() if told != "yes" or fresh]
-                index = chance.choice(again) if again else None
-            else:
-                index = chance.choice(fresh)
+            while upload.repeating and upload.fresh < 2:
+                self._open.append(upload := self._new_chunked(chance))
+            index = upload.pick(chance)
             if index is None:
                 self._open.remove(upload)
-            else:
-                upload.told.setdefault(index, "nothing")
             return upload, index
 
     def _new_chunked(self, chance: random.Random) -> Chunked:
@@ -144,7 +142,8 @@ class LoadClient:
             upload.completed = self._load.tell("complete", lambda: self._client.complete(upload.file_id, upload.count))
             return
         data, fields = upload.chunk(index), upload.fields(index)
-        upload.note(index, self._load.tell(f"chunk_{upload.how}", lambda: self._client.chunk(upload.file_id, index, data, **fields)))
+        told = self._load.tell(f"chunk_{upload.how}", lambda: self._client.chunk(upload.file_id, index, data, **fields))
+        upload.note(index, told)
 
     def close(self) -> None:
         self._client.close()

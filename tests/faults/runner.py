@@ -88,13 +88,17 @@ class Server:
         return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _group(pid) == self.pid]
 
     def kill(self) -> None:
-        """``kill -9`` of the whole group at once, and wait until no process of it is left."""
+        """``kill -9`` of the whole group at once, and wait until no process of it is left. A tracer writes its log to the
+        end first."""
         if self._process is None:
             return
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        while self._traced and (traced := [pid for pid in self.processes() if pid != self.pid]):
+            for pid in traced:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if not self._traced:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         until(lambda: not self.processes(), "the killed processes are gone")
         while self._clients:

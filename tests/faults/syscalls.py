@@ -237,11 +237,12 @@ def trace(folder: Path, operations: Sequence[Operation], *, command: Sequence[st
             answer = operation.ask(client)
             if answer.ok == operation.refused:
                 raise RuntimeError(f"{operation.name} gave {answer.status}: {answer.body[:500]!r}\n{server.said()[-3000:]}")
-        client.close()
+        client.ask("GET", "/healthz")  # so that strace has seen the last answer go out
     with log.open(errors="replace") as lines:
         calls = Trace(parse(lines), data)
-    found = {"the start": calls.start_complaints()}  # whose health was asked after is the first answer
-    for operation, group in zip(operations, calls.answered()[1:], strict=True):
+    found = {"the start": calls.start_complaints()}
+    # The first answer is the one that Server.start() waits for.
+    for operation, group in zip(operations, calls.answered()[1:len(operations) + 1], strict=True):
         if not operation.refused:
             found[operation.name] = calls.complaints(group, blobs=operation.blobs, whole=operation.whole)
     return found

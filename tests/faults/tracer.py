@@ -39,9 +39,15 @@ class Tracer:
         return not set(self._pids) <= set(self._server.processes())
 
     def detach(self) -> None:
-        """Let the server run on by itself."""
-        if self._process and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        """Let the server run on by itself. strace may wait for ever for a process that dies just then; it is killed for
+        that, which lets go of all it held."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
             self._process.wait()
 
     def __enter__(self) -> Tracer:
