@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -17,6 +18,7 @@ from carboy.web.call import Call, Route
 from carboy.web.render import file_json, json_response, no_content, token_json, upload_json
 
 _MAX_JSON = 64 * 2**10
+_ID = re.compile("[0-9a-f]{32}")
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -59,8 +61,11 @@ def list_uploads(call: Call) -> Response:
     rules = call.services.files.rules(space)
     authorise(call.principal, "write", space, rules)
     admin = "admin" in actions(call.principal, space, rules)
-    uploads, cursor = call.services.catalog.uploads(space=space, owner=None if admin else call.principal.id or "",
-                                                    cursor=call.query.get("cursor"), limit=browse.limit(call))
+    after = call.query.get("cursor")
+    if after is not None and not _ID.fullmatch(after):
+        raise InvalidRequest("the cursor is none that was given out", cursor=after)
+    uploads, cursor = call.services.catalog.uploads(space=space, owner=None if admin else call.principal.id or "", cursor=after,
+                                                    limit=browse.limit(call))
     return json_response({"uploads": [upload_json(progress) for progress in uploads], "next": cursor})
 
 
