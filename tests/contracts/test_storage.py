@@ -28,10 +28,11 @@ MISSING = key_for("0123456789abcdef0123456789abcdef")
 
 
 @pytest.fixture(params=STORAGES)
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     one = STORAGES[request.param](tmp_path)
     one.prepare()
-    return one
+    yield one
+    one.close()
 
 
 def stored(storage: Storage, data: bytes = b"") -> Key:
@@ -68,6 +69,16 @@ def test_keys_are_one_of_256_folders_and_128_random_bits(storage: Storage) -> No
     keys = [stored(storage) for _ in range(20)]
     assert all(KEY.fullmatch(key) for key in keys)
     assert len(set(keys)) == 20
+
+
+def test_a_closed_storage_may_be_used_again(storage: Storage) -> None:
+    key = stored(storage, b"kept")
+    before = len(os.listdir("/proc/self/fd"))
+    storage.close()
+    storage.close()
+    assert len(os.listdir("/proc/self/fd")) < before
+    assert content(storage, key) == b"kept"
+    assert storage.size(stored(storage, b"more")) == 4
 
 
 def test_an_empty_blob_is_a_blob(storage: Storage) -> None:
@@ -417,6 +428,7 @@ def holder(tmp_path: Path) -> Iterator[tuple[LocalStorage, Key, subprocess.Popen
         process.wait()
         process.stdin.close()
         process.stdout.close()
+        storage.close()
 
 
 def test_a_killed_process_frees_its_blob(holder: tuple[LocalStorage, Key, subprocess.Popen[str]]) -> None:
@@ -445,10 +457,11 @@ def test_a_stopped_process_keeps_its_blob(holder: tuple[LocalStorage, Key, subpr
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> LocalStorage:
+def local(tmp_path: Path) -> Iterator[LocalStorage]:
     storage = LocalStorage(tmp_path / "blobs")
     storage.prepare()
-    return storage
+    yield storage
+    storage.close()
 
 
 def plant(storage: LocalStorage, tmp_path: Path) -> tuple[Key, Path]:

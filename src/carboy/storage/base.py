@@ -49,6 +49,9 @@ class Storage(Protocol):
     def prepare(self) -> None:
         """Make what must exist before the first blob; repeatable. Called once per start, before requests."""
 
+    def close(self) -> None:
+        """Let go of what is held open, when no call is under way. Repeatable; the storage may be used again."""
+
     def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
         """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it."""
 

@@ -152,15 +152,17 @@ class LocalStorage:
 
     def prepare(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True)
-        made = 0
         for number in range(256):
-            folder = self._root / f"{number:02x}"
-            if not folder.exists():
-                folder.mkdir(mode=0o700)
-                made += 1
-        if made and self._durable:
+            (self._root / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        if self._durable:  # at every start: an earlier one may have been killed after making the folders
             for directory in (self._root, self._root.parent, self._root.parent.parent):
                 _sync_directory(directory)
+
+    def close(self) -> None:
+        with self._opening:
+            folders, self._folders, self._room = self._folders, {}, None
+        for fd in folders.values():
+            os.close(fd)
 
     # --- writing ---
 
