@@ -17,7 +17,7 @@ from werkzeug import Response
 from carboy.engine import limits
 from carboy.engine.names import classic_name
 from carboy.engine.receive import Digests, Target
-from carboy.engine.uploads import Piece
+from carboy.engine.writing import Piece
 from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, TooLarge
 from carboy.model import Placed, Progress, Upload
 from carboy.web import http

@@ -1,0 +1,131 @@
+"""One request's bytes on their way into an upload: to their place, or into a piece whose place is found later."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from functools import partial
+from typing import Protocol
+
+from carboy import streams
+from carboy.config import Settings
+from carboy.engine.checkpoints import Checkpoints
+from carboy.engine.receive import Digests
+from carboy.errors import CommitUnknown
+from carboy.model import Chunk, Key, Placed, Progress, Span, Upload
+from carboy.storage.base import Writer
+
+
+class Recorder(Protocol):
+    """What keeps the record of uploads: the part of :class:`carboy.engine.uploads.Uploads` that writing needs."""
+
+    settings: Settings
+    executor: Executor
+
+    def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None) -> Progress: ...
+
+    def receiving(self, id: str) -> Progress: ...
+
+    def check_type(self, upload: Upload, head: bytes) -> None: ...
+
+
+class Writing:
+    """One request's bytes on their way into an upload. After :meth:`end`, ``progress`` tells what is recorded, and after
+    the block ``placed`` the file if that completed the upload."""
+
+    def __init__(self, uploads: Recorder, progress: Progress, pump: streams.Pump, writer: Writer, held: int, digests: Digests,
+                 index: int | None, whole: bool) -> None:
+        self.progress = progress
+        self.placed: Placed | None = None
+        self._uploads = uploads
+        self._pump = pump
+        self._writer = writer
+        self._held = held
+        self._digests = digests
+        self._index = index
+        self._whole = whole or bool(digests)
+        self._ended = False
+        self._typed = False
+        settings = uploads.settings
+        self._checkpoints = Checkpoints(uploads.executor, lambda: partial(self._save, pump.spans()),
+                                        every_bytes=settings.checkpoint_bytes, every_seconds=settings.checkpoint_seconds)
+
+    @property
+    def received(self) -> int:
+        return self._pump.received
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take the next bytes. Raises BytesDiffer, TooLarge, UnsupportedType, or a storage's error."""
+        self._pump.check(len(data))
+        if self._pump.position + len(data) > self._held:
+            self._hold(self._pump.position + len(data))
+        self._pump.feed(data)
+        if not self._typed and len(self._pump.head) >= streams.HEAD_SIZE:
+            self._typed = True
+            self._uploads.check_type(self.progress.upload, self._pump.head)
+        if not self._whole:
+            self._checkpoints.tick(self._pump.received)
+
+    def end(self) -> Progress:
+        """All bytes of the request came: verify, sync and record them. Raises DigestMismatch, which discards them."""
+        self._ended = True
+        self._pump.verify(self._digests)
+        self._settle(Chunk(self._index, self._pump.received, 0, self._pump.start) if self._index is not None else None)
+        return self.progress
+
+    def salvage(self) -> None:
+        """The request ended early: keep what came, unless a digest was to prove it."""
+        if not self._ended and not self._whole:
+            self._settle(None)
+
+    def discard(self) -> None:
+        """Nothing more is kept; what is being synced now is waited for, because the writer is closed after this."""
+        self._checkpoints.settle()
+
+    def _hold(self, end: int) -> None:
+        """More comes than was likely: lock on, and ask what others recorded there before it was locked."""
+        self._writer.extend(end)
+        self._pump.know(self._uploads.receiving(self.progress.upload.id).spans)
+        self._held = end
+
+    def _settle(self, chunk: Chunk | None) -> None:
+        self._checkpoints.settle()
+        self._save(self._pump.spans(), chunk)
+
+    def _save(self, spans: list[Span], chunk: Chunk | None = None) -> None:
+        if spans:
+            self._writer.flush()
+        if spans or chunk:
+            self.progress = self._uploads.record(self.progress.upload, spans, chunk)
+
+
+class Piece:
+    """A chunk on its way into a file of its own."""
+
+    def __init__(self, uploads: Recorder, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
+        self.kept = False
+        self._uploads = uploads
+        self._key = key
+        self._writer = writer
+        self._digests = digests
+        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests])
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take the next bytes. Raises TooLarge or a storage's error."""
+        self._pump.feed(data)
+
+    def verify(self) -> None:
+        """Raises DigestMismatch."""
+        self._pump.verify(self._digests)
+
+    def keep(self, upload: Upload, index: int) -> Progress:
+        """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one."""
+        self._writer.flush()
+        spans = self._pump.spans()
+        chunk = Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self._key)
+        try:
+            progress = self._uploads.record(upload, [], chunk)
+        except CommitUnknown:
+            self.kept = True
+            raise
+        self.kept = True
+        return progress
