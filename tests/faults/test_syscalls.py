@@ -38,7 +38,7 @@ OPERATIONS = (
 )
 
 MUTANTS = (
-    Mutant("storage/local.py", "os.fdatasync(self._fd)"),
+    Mutant("storage/local_writer.py", "os.fdatasync(self._fd)"),
     Mutant("storage/local.py", "os.fsync(self._folder(key))"),
     Mutant("storage/local.py", 'self._sync_folder(Key(f"{shard}/"))'),
     Mutant("storage/local.py", "_sync_directory(directory)"),

@@ -7,7 +7,6 @@ symbolic links, and files are opened relative to them without following any.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -18,125 +17,20 @@ from typing import BinaryIO
 
 from carboy.combining import Combiner, Request
 from carboy.errors import (
-    Busy,
     BytesMissing,
     CarboyError,
     NotFound,
     RangeBusy,
     StorageFailed,
-    StorageFull,
-    StorageReadOnly,
 )
 from carboy.model import Key, Span, key_for, new_id
 from carboy.storage.base import DriverState
+from carboy.storage.local_writer import Headroom, LocalWriter, storage_error
 from carboy.storage.locks import try_lock
 
 _PIECE = 2**20
 _BLOB = re.compile(r"[0-9a-f]{32}")
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
-_COPY_IN_USERSPACE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
-
-
-def storage_error(error: OSError) -> CarboyError:
-    """What an operating system's error means for the bytes."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull("there is no room left on the storage")
-    if error.errno == errno.EROFS:
-        return StorageReadOnly("the storage is mounted read-only")
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return Busy("the server has no file descriptor left; try again")
-    return StorageFailed(f"the storage failed: {errno.errorcode.get(error.errno or 0, 'unknown error')}")
-
-
-class Headroom:
-    """Keeps min(64 MiB, 10 %) of the file system free for the catalog. Asks the kernel once in many writes."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._budget = 0
-        self._lock = threading.Lock()
-
-    def room(self) -> int:
-        stat = os.statvfs(self._fd)
-        return max(0, stat.f_bavail * stat.f_frsize - min(64 * 2**20, stat.f_blocks * stat.f_frsize // 10))
-
-    def spend(self, size: int) -> None:
-        """Raises StorageFull where ``size`` more bytes would go into the headroom."""
-        with self._lock:
-            self._budget -= size
-            if self._budget >= 0:
-                return
-            room = self.room()
-            self._budget = min(room // 8, 64 * 2**20)
-        if room < size:
-            raise StorageFull("there is no room left on the storage", room=room)
-
-
-class LocalWriter:
-    """Writes one blob's file at a moving place; see :class:`carboy.storage.base.Writer`."""
-
-    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
-        self._fd = fd
-        self._open = open_blob
-        self._at = at
-        self._headroom = headroom
-        self._durable = durable
-        self._failed: CarboyError | None = None
-
-    def write(self, data: memoryview | bytes) -> None:
-        self._headroom.spend(len(data))
-        view = memoryview(data)
-        try:
-            while view:
-                size = os.pwrite(self._fd, view, self._at)
-                self._at += size
-                view = view[size:]
-        except OSError as error:
-            raise storage_error(error) from error
-
-    def compare(self, data: memoryview | bytes) -> bool:
-        view, at = memoryview(data), self._at
-        self._at += len(view)
-        while view:
-            stored = os.pread(self._fd, min(len(view), _PIECE), at)
-            if not stored or view[:len(stored)] != stored:
-                return False
-            at += len(stored)
-            view = view[len(stored):]
-        return True
-
-    def copy(self, key: Key, start: int, size: int) -> None:
-        self._headroom.spend(size)
-        source = self._open(key)
-        try:
-            if os.fstat(source).st_size < start + size:
-                raise BytesMissing("a piece of the upload is cut", key=key)
-            _copy(source, start, self._fd, self._at, size)
-        except OSError as error:
-            raise storage_error(error) from error
-        finally:
-            os.close(source)
-        self._at += size
-
-    def flush(self) -> DriverState:
-        if self._failed:
-            raise self._failed
-        if self._durable:
-            try:
-                os.fdatasync(self._fd)
-            except OSError as error:
-                self._failed = StorageFailed("the bytes could not be synced to stable storage")
-                raise self._failed from error
-        return {}
-
-    def extend(self, end: int) -> None:
-        if not try_lock(self._fd, self._at, end):
-            raise RangeBusy("another request is writing these bytes", start=self._at, end=end)
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 class LocalStorage:
@@ -365,24 +259,3 @@ def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
             yield piece
             at += len(piece)
             left = None if left is None else left - len(piece)
-
-
-def _copy(source: int, start: int, target: int, at: int, size: int) -> None:
-    """Copy between files; in the kernel where it can (copy_file_range(2), a reflink on file systems that share)."""
-    copy: Callable[..., int] = getattr(os, "copy_file_range", _copy_piece)
-    done = 0
-    while done < size:
-        try:
-            copied = copy(source, target, min(size - done, 2**30), start + done, at + done)
-        except OSError as error:
-            if error.errno not in _COPY_IN_USERSPACE or copy is _copy_piece:
-                raise
-            copy = _copy_piece
-            continue
-        if not copied:
-            raise OSError(errno.EIO, "a piece ended early")
-        done += copied
-
-
-def _copy_piece(source: int, target: int, size: int, start: int, at: int) -> int:
-    return os.pwrite(target, os.pread(source, min(size, _PIECE), start), at)
