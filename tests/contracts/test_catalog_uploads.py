@@ -134,7 +134,7 @@ class TestRecord:
     @pytest.mark.parametrize("state", ["cancelled", "failed", "expired"])
     def test_an_ended_upload_takes_nothing(self, catalog: Catalog, state: Any) -> None:
         upload = begin(catalog, size=0)
-        catalog.end_upload(upload.id, state, now=2.0, expires_at=100.0)
+        catalog.end_upload(upload.id, state, now=200.0, expires_at=300.0)
         with pytest.raises(UploadGone) as caught:
             note(catalog, upload, Span(0, 1, 1))
         assert caught.value.facts["state"] == state

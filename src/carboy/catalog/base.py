@@ -112,7 +112,8 @@ class Catalog(Protocol):
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
                    expires_at: float) -> bool:
-        """Cancel, fail or expire: condemns its keys, drops spans, chunks and reservation. False unless it was receiving."""
+        """Cancel, fail or expire: condemns its keys, drops spans, chunks and reservation. False unless it was receiving, and
+        for ``expired`` unless its time is up: bytes may have come since it was listed."""
 
     # --- room ---
     def reserve(self, reservation: Reservation, *, room: int, cap: int, now: float) -> None:

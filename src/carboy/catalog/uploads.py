@@ -200,7 +200,7 @@ def close(session: Session, upload: Upload, state: UploadState, *, now: float, e
 def end(session: Session, id: str, state: UploadState, *, now: float, failure: str | None, expires_at: float) -> bool:
     row = session.one(_LOCK, id=id)
     upload = rows.upload_of(row) if row else None
-    if upload is None or upload.state != "receiving":
+    if upload is None or upload.state != "receiving" or (state == "expired" and upload.expires_at > now):
         return False
     close(session, upload, state, now=now, expires_at=expires_at, failure=failure)
     session.run(_DROP_SPANS, upload_id=id)

@@ -61,8 +61,9 @@ class Sweeper:
     def _expire(self, now: float) -> int:
         done = 0
         for upload in self._catalog.expired_uploads(now=now):
-            done += self._catalog.end_upload(upload.id, "expired", now=now, expires_at=now + self._settings.upload_expiry)
-            self._uploads.turns.stop(upload.key)
+            if self._catalog.end_upload(upload.id, "expired", now=now, expires_at=now + self._settings.upload_expiry):
+                self._uploads.turns.stop(upload.key)
+                done += 1
         return done
 
     def _delete(self, before: float) -> int:
