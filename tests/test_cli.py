@@ -53,7 +53,7 @@ def data(tmp_path: Path) -> Path:
     ("prot = 80", {}, ["serve"], "prot: there is no such setting"),
     ("[spaces.main]\nmax = 1", {}, ["token", "list"], "spaces.main.max: there is no such setting"),
     ("[spaces.Photos]", {}, ["sweep"], "'Photos' is not a space's name"),
-    ("[spaces.main]\nstorage = 'cloud'", {}, ["serve"], "there is no storage 'cloud'"),
+    ("[spaces.main]\nstorage = 'cloud'", {}, ["serve", "--port", "0"], "there is no storage 'cloud'"),
     ("max_size = '5 apples'", {}, ["fsck"], "'5 apples' is not a size"),
     ("", {"CARBOY_PORT": "70000"}, ["serve"], "port"),
     ("", {"CARBOY_SPACES": "{"}, ["serve"], "spaces"),

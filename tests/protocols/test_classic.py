@@ -356,3 +356,22 @@ def test_they_can_be_switched_off(server: ServerFactory) -> None:
         answer = one.request("POST", route, {"Content-Type": FORM}, multipart(file("file", "a.txt", b"x")))
         assert answer.status == 404
         assert answer.json()["message"]
+
+
+def test_a_chunk_may_come_again_after_its_upload_completed_by_itself(site: Site) -> None:
+    """Its answer may have been lost; the same bytes are received once more, and others are not."""
+    data = random.Random(7).randbytes(5000)
+    for index in (0, 1, 1, 0):
+        answer = send_chunk(site, "again.bin", index, data[index * 2500:][:2500], chunk_size=2500, total=5000)
+        assert (answer.status, answer.json()["message"]) == (200, f"Chunk {index} received")
+    other = send_chunk(site, "again.bin", 1, b"x" * 2500, chunk_size=2500, total=5000)
+    assert (other.status, other.json()["code"]) == (409, "bytes_differ")
+    assert complete(site, "again.bin", 2).status == 200
+    assert receiving(site, "again.bin") is None
+    must_be(site, "again.bin", data)
+
+
+def test_no_chunks_are_an_empty_file(site: Site) -> None:
+    """The tutorial's client splits an empty file into none."""
+    assert complete(site, "nothing.bin", 0).status == 200
+    must_be(site, "nothing.bin", b"")

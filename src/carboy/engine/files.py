@@ -93,8 +93,12 @@ class Files:
 
     def shown_path(self, file: File) -> str:
         """The path as its owner writes it."""
-        rules = self.rules(file.space)
-        return file.path.partition("/")[2] if rules and rules.private else file.path
+        return self.shown(file.space, file.path)
+
+    def shown(self, space: str, path: str) -> str:
+        """A path of the catalog as its owner writes it."""
+        rules = self.rules(space)
+        return path.partition("/")[2] if rules and rules.private else path
 
     def is_public(self, file: File) -> bool:
         """Whether anybody may read it."""

@@ -122,6 +122,14 @@ class Uploads:
         if writing.progress.covered and writing.progress.upload.state == "receiving":
             writing.placed = self.complete(writing.progress)
 
+    @contextmanager
+    def repeating(self, upload: Upload, at: int) -> Iterator[streams.Pump]:
+        """Bytes that come once more after the upload is complete: compared with what is there, and nothing is written. Raises
+        BytesDiffer, TooLarge past the end, NotFound once the bytes are gone."""
+        storage, size = self._storages[upload.storage], upload.size or 0
+        with storage.writer(upload.key, at, size, upload.driver_state) as writer:
+            yield streams.Pump(writer, at=at, known=[Span(0, size)], limit=max(0, size - at))
+
     def write(self, upload: Upload, at: int, source: streams.Source, *, digests: Digests = (), index: int | None = None) -> Writing:
         """All that the source gives, from ``at``. Raises BodyCut or TooSlow, with what came recorded, if it ended early."""
         with self.writing(upload, at, source.remaining, source, digests=digests, index=index) as writing:

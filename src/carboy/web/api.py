@@ -66,12 +66,12 @@ def list_uploads(call: Call) -> Response:
         raise InvalidRequest("the cursor is none that was given out", cursor=after)
     uploads, cursor = call.services.catalog.uploads(space=space, owner=None if admin else call.principal.id or "", cursor=after,
                                                     limit=browse.limit(call))
-    return json_response({"uploads": [upload_json(progress) for progress in uploads], "next": cursor})
+    return json_response({"uploads": [upload_json(call.services.files, progress) for progress in uploads], "next": cursor})
 
 
 def get_upload(call: Call, id: str) -> Response:
     """What came and which spans are missing, so that any client can resume."""
-    return json_response(upload_json(_upload(call, id)))
+    return json_response(upload_json(call.services.files, _upload(call, id)))
 
 
 def cancel_upload(call: Call, id: str) -> Response:

@@ -56,12 +56,13 @@ def placed_response(files: Files, placed: Placed) -> Response:
     return json_response(file_json(files, placed.file), 201 if placed.created else 200, headers)
 
 
-def upload_json(progress: Progress) -> dict[str, Any]:
+def upload_json(files: Files, progress: Progress) -> dict[str, Any]:
     """An upload: what came, what is missing, and the file once it is one."""
     upload = progress.upload
     complete = upload.state == "complete"
     return {
-        "id": upload.id, "state": upload.state, "space": upload.space, "path": upload.path, "protocol": upload.protocol,
+        "id": upload.id, "state": upload.state, "space": upload.space, "path": files.shown(upload.space, upload.path),
+        "protocol": upload.protocol,
         "size": upload.size, "received": upload.size if complete else progress.received,
         "offset": upload.size if complete else progress.offset,
         "missing": [] if complete else [list(gap) for gap in progress.missing], "metadata": dict(upload.metadata),

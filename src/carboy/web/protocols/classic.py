@@ -84,9 +84,12 @@ def chunk(call: Call) -> Response:
         if part is None:
             raise InvalidRequest("Missing parameters")
         chunk = _Chunk(call, folder, reader.fields, part.digests())
-        progress = chunk.place(events) if chunk.placed else chunk.keep_piece(events, reader)
-    if progress.upload.state == "complete":
-        _log_completed(call, progress)
+        if chunk.has_place:
+            chunk.write(events)
+        else:
+            chunk.keep_piece(events, reader)
+    if chunk.finished:
+        call.stored(chunk.finished)
     return json_response({"message": f"Chunk {_index(reader.fields)} received"})
 
 
@@ -96,9 +99,11 @@ def complete(call: Call) -> Response:
     folder = _folder(call)
     fields = _fields(call)
     file_id, count = fields.get("file_id"), _number(fields, "total_chunks")
-    if not file_id or "\0" in file_id or not count:
+    if not file_id or "\0" in file_id or count is None:
         raise InvalidRequest("Missing parameters")
     _check_count(count)
+    if count == 0:
+        _begin(call, folder, file_id, 0)  # an empty file has no chunks
     progress = call.services.uploads.named(folder.space, call.principal.id, f"classic:{file_id}")
     if progress is None:
         raise MissingBytes(f"{count} of {count} chunks are missing", missing=list(range(min(count, 1000))))
@@ -118,48 +123,68 @@ class _Chunk:
         self._fields = fields
         self._digests = digests
         known = fields.get("file_id") and fields.get("index")
-        self.placed = bool(known and (fields.get("offset") or fields.get("chunk_size")))
+        self.has_place = bool(known and (fields.get("offset") or fields.get("chunk_size")))
+        self.finished: Placed | None = None
 
-    def place(self, events: Iterator[Event]) -> Progress:
-        """Straight to where the fields say."""
+    def write(self, events: Iterator[Event]) -> None:
+        """Straight to where the fields say. With the last byte of a declared ``total`` the file is ``finished``."""
         index, stride, offset = _index(self._fields), _number(self._fields, "chunk_size"), _number(self._fields, "offset")
         at = offset if offset is not None else index * (stride or 0)
         limits.check_size(at, limits.largest(self._call.services.settings, self._folder.rules))
-        upload, source = self._upload(), self._call.source
-        with self._call.services.uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index,
-                                                 digests=self._digests, whole=bool(self._call.digests())) as writing:
+        uploads, source = self._call.services.uploads, self._call.source
+        before = self._named()
+        if before and before.upload.state == "complete" and before.upload.size == _number(self._fields, "total"):
+            self._compare(before, at, events)
+            return
+        upload = self._upload(before)
+        with uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index,
+                             digests=self._digests, whole=bool(self._call.digests())) as writing:
             for data in part_data(events):
                 writing.feed(data)
             drained(events)
             writing.end()
-        return self._call.services.uploads.progress(upload.id) if writing.placed else writing.progress
+        self.finished = writing.placed
 
-    def keep_piece(self, events: Iterator[Event], reader: FormReader) -> Progress:
+    def _compare(self, before: Progress, at: int, events: Iterator[Event]) -> None:
+        """The answer to this chunk was lost, or it came twice, and meanwhile the declared ``total`` has come: the same bytes are
+        received once more. Raises BytesDiffer."""
+        with self._call.services.uploads.repeating(before.upload, at) as pump:
+            for data in part_data(events):
+                pump.feed(data)
+            drained(events)
+
+    def keep_piece(self, events: Iterator[Event], reader: FormReader) -> None:
         """Its place isn't known yet: a piece."""
         uploads = self._call.services.uploads
         with uploads.piece(self._folder.rules, self._digests) as piece:
             self._feed(piece, events)
             piece.verify()
             index = _index(reader.fields)
-            return piece.keep(self._upload(), index)
+            piece.keep(self._upload(self._named()), index)
 
     def _feed(self, piece: Piece, events: Iterator[Event]) -> None:
         for data in part_data(events):
             piece.feed(data)
         drained(events)
 
-    def _upload(self) -> Upload:
-        """The upload of this ``file_id``, begun by whichever chunk comes first."""
+    def _named(self) -> Progress | None:
+        """What is known of this ``file_id``."""
         file_id = self._fields.get("file_id")
         if not file_id:
             raise InvalidRequest("Missing parameters")
-        uploads, name = self._call.services.uploads, f"classic:{file_id}"
-        progress = uploads.named(self._folder.space, self._folder.owner, name)
-        if progress is None or progress.upload.state != "receiving":
-            target = replace(self._folder, path=self._folder.path + classic_name(file_id))
-            progress = uploads.begin(target, protocol="classic", name=name, size=_number(self._fields, "total"),
-                                     chunk_size=_number(self._fields, "chunk_size"))
-        return progress.upload
+        return self._call.services.uploads.named(self._folder.space, self._folder.owner, f"classic:{file_id}")
+
+    def _upload(self, before: Progress | None) -> Upload:
+        """The upload of this ``file_id``, begun by whichever chunk comes first."""
+        if before and before.upload.state == "receiving":
+            return before.upload
+        return _begin(self._call, self._folder, self._fields["file_id"], _number(self._fields, "total"),
+                      _number(self._fields, "chunk_size")).upload
+
+
+def _begin(call: Call, folder: Target, file_id: str, size: int | None, chunk_size: int | None = None) -> Progress:
+    target = replace(folder, path=folder.path + classic_name(file_id))
+    return call.services.uploads.begin(target, protocol="classic", name=f"classic:{file_id}", size=size, chunk_size=chunk_size)
 
 
 def _folder(call: Call) -> Target:
@@ -220,12 +245,6 @@ def _json_fields(data: bytes) -> Mapping[str, str]:
         return {name: str(value) for name, value in http.json_object(data).items()}
     except InvalidRequest:
         raise InvalidRequest("Missing parameters") from None
-
-
-def _log_completed(call: Call, progress: Progress) -> None:
-    file = call.services.catalog.file(progress.upload.file_id or "")
-    if file:
-        call.stored(Placed(file, created=file.version == 1))
 
 
 ROUTES = (
