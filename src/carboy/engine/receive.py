@@ -172,6 +172,9 @@ class Delivery:
 
     def _flush(self) -> None:
         """Sync all files, several at once: a file system that journals syncs them together."""
+        if len(self._incoming) == 1:
+            self._incoming[0].flush()
+            return
         lots = [self._incoming[start::_SYNCS] for start in range(min(_SYNCS, len(self._incoming)))]
         others = [self._receiver.executor.submit(_flush_all, lot) for lot in lots[1:]]
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from werkzeug import Response
@@ -13,11 +13,24 @@ from werkzeug import Response
 from carboy.engine.files import Files
 from carboy.model import File, Placed, Progress, Token
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+
+class Finished(Response):
+    """A response whose head is complete as it stands: Werkzeug's last look at it (relative addresses, lengths) is a seventh of
+    what storing a small file costs."""
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else cast(list[bytes], self.response)
+
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON that no cache keeps and no browser sniffs."""
-    return Response(json.dumps(value, ensure_ascii=False) + "\n", status, content_type="application/json",
-                    headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})})
+    data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return Finished([data], status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Content-Length": str(len(data)),
+                                     "Content-Type": "application/json", **(headers or {})})
 
 
 def no_content() -> Response:
