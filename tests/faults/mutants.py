@@ -1,4 +1,7 @@
-"""Carboy with one sync taken out: copies of its source that the checker of system calls must not pass."""
+"""Carboy with one sync taken out: copies of its source that the checker of system calls must not pass.
+
+The places are found in the source, so a sync that is added is tried from then on.
+"""
 
 from __future__ import annotations
 
@@ -12,42 +15,59 @@ from pathlib import Path
 import carboy
 
 SOURCE = Path(carboy.__file__).parent
-SYNCING = re.compile(r"os\.f(data)?sync\(|_sync_\w+\(|\.flush\b|synchronous =")
-"""A line of source that syncs, or that asks another to."""
-_DEFINITION = re.compile(r"\s*(def |\"\"\")")
+
+_ARGUMENTS = r"\((?:[^()]|\([^()]*\))*\)"
+SYNCS = (
+    (re.compile(rf"\bos\.f(?:data)?sync{_ARGUMENTS}"), "None"),
+    (re.compile(rf"\b(?:self\.)?_sync_\w+{_ARGUMENTS}"), "None"),
+    (re.compile(rf"(?<!\.)\b_flush_all{_ARGUMENTS}"), "None"),
+    (re.compile(r"\bsubmit\(_flush_all, lot\)"), "submit(dict)"),
+    (re.compile(r"\bself\._flush\(\)"), "None"),
+    (re.compile(r"(?:\b\w+\.)+(?:flush|sync)\(\)"), "{}"),
+    (re.compile(r"'FULL' if durable else 'NORMAL'"), "'OFF'"),
+    (re.compile(r"synchronous = FULL"), "synchronous = OFF"),
+)
+"""What syncs, or asks another to, and what takes its place."""
+_DEFINITION = re.compile(r"\s*def ")
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A source line (without its indentation) and what takes its place. ``nth`` tells equal lines of a file apart."""
+    """A line of source without its indentation, and what it becomes. ``nth`` tells equal lines of a file apart."""
 
     file: str
     line: str
-    instead: str = "pass"
-    nth: int = 0
+    instead: str
+    nth: int
 
     def __str__(self) -> str:
         return f"{self.file}: {self.line}" + (f" #{self.nth + 1}" if self.nth else "")
 
     def write(self, folder: Path) -> Path:
-        """Copy the package into ``folder`` and change the line; what to put first on PYTHONPATH. Raises LookupError."""
+        """Copy the package into ``folder`` and change the line; what to put first on PYTHONPATH."""
         shutil.copytree(SOURCE, folder / "carboy", ignore=shutil.ignore_patterns("__pycache__"))
         path = folder / "carboy" / self.file
         lines = path.read_text().splitlines(keepends=True)
-        found = [number for number, line in enumerate(lines) if line.strip() == self.line]
-        if self.nth >= len(found):
-            raise LookupError(f"{self.file} has no line {self.line!r} (number {self.nth + 1}) any more")
-        lines[found[self.nth]] = lines[found[self.nth]].replace(self.line, self.instead)
+        number = [number for number, line in enumerate(lines) if line.strip() == self.line][self.nth]
+        lines[number] = lines[number].replace(self.line, self.instead)
         path.write_text("".join(lines))
         return folder
 
 
-def syncing_lines() -> Iterator[tuple[str, str, int]]:
-    """Every line of Carboy that syncs, as ``(file, line, nth)``."""
+def every_mutant() -> Iterator[Mutant]:
+    """One for each line of Carboy that syncs."""
     for path in sorted(SOURCE.rglob("*.py")):
         seen: Counter[str] = Counter()
-        for line in path.read_text().splitlines():
-            text = line.strip()
-            if SYNCING.search(line) and not _DEFINITION.match(line):
-                yield str(path.relative_to(SOURCE)), text, seen[text]
-                seen[text] += 1
+        for line in map(str.strip, path.read_text().splitlines()):
+            instead = _without_sync(line)
+            if instead != line:
+                yield Mutant(str(path.relative_to(SOURCE)), line, instead, seen[line])
+                seen[line] += 1
+
+
+def _without_sync(line: str) -> str:
+    if _DEFINITION.match(line):
+        return line
+    for pattern, instead in SYNCS:
+        line = pattern.sub(instead, line)
+    return line

@@ -18,6 +18,9 @@ from typing import Any
 
 from faults.disk import until
 
+from carboy.bootstrap import open_carboy
+from carboy.config import load
+
 TOKEN = "fault-tests-0123456789abcdef0123456789abcdef"
 CARBOY = (sys.executable, "-c", "from carboy.cli.main import main; main()")
 """The interpreter itself and no start script: strace must see the server's own process."""
@@ -119,6 +122,18 @@ class Server:
         """Another command of the program over the same data, as ``run("fsck", "--deep")``."""
         return subprocess.run([*self._command, *arguments, "--data", str(self.data)], capture_output=True, text=True,
                               cwd=self.log.parent, env=environment(**self._settings), timeout=300)
+
+    def audit(self) -> list[str]:
+        """Sweep, for bytes of requests that were cut off are orphans until then; then what is wrong, every byte reread: as
+        ``carboy sweep`` and ``carboy fsck --deep`` do it, but in this process, which is faster."""
+        services = open_carboy(load(data=self.data))
+        try:
+            services.sweeper.run()
+            return [f"{finding.kind} {finding.key}: {finding.detail}" for finding in services.fsck.run(deep=True)]
+        finally:
+            services.catalog.close()
+            for storage in services.storages.values():
+                storage.close()
 
     def client(self, token: str = TOKEN) -> Client:
         """A new connection; closed when the server is killed."""
