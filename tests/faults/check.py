@@ -124,7 +124,7 @@ class Check:
     def _count_acknowledged(self, changes: Iterable[Change]) -> None:
         names: dict[Told, str] = {"yes": "acknowledged", "no": "refused", "nothing": "in_flight"}
         for change in changes:
-            for content in change.paths.values():
+            for content in () if change.earlier else change.paths.values():
                 self.counts[f"{'files' if content else 'deletes'}_{names[change.told]}"] += 1
                 if content and change.told == "yes":
                     self.counts["bytes_acknowledged"] += content.size

@@ -139,14 +139,18 @@ def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: fl
     bench: Bench | None = None
     try:
         for number in range(rounds):
-            kind, fs = kinds[number % len(kinds)], systems[number // ROUNDS_PER_DISK % len(systems)]
+            disk = number // ROUNDS_PER_DISK
+            kind, fs = kinds[number % len(kinds)], systems[(disk + disk // 2) % len(systems)]  # each kind meets each system
             if bench is None or number % ROUNDS_PER_DISK == 0 or kind == "power at start" or done[-1].problems:
                 if bench:
                     bench.close()
                 bench = Bench(folder / f"disk-{number}", fs, command)
             done.append(Round(number + 1, kind, fs, seed + number))
-            bench.strike(done[-1], seconds)
-            bench.check(done[-1])
+            try:
+                bench.strike(done[-1], seconds)
+                bench.check(done[-1])
+            except Exception as error:  # a server that doesn't start again is a finding, and other rounds go on
+                done[-1].problems.append(f"failed: {error!r}")
             report(done[-1])
     finally:
         if bench:
@@ -157,8 +161,10 @@ def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: fl
 def summary(rounds: Sequence[Round]) -> dict[str, object]:
     """The figures of all rounds together."""
     counts: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     for turn in rounds:
         counts.update(turn.counts)
+        told.update(turn.told)
     return {
         "rounds": len(rounds),
         "rounds_by_kind": dict(Counter(f"{turn.kind}, {turn.fs}" for turn in rounds)),
@@ -166,6 +172,7 @@ def summary(rounds: Sequence[Round]) -> dict[str, object]:
         "lost": counts[LOST],
         "problems": sum(len(turn.problems) for turn in rounds),
         "counts": dict(sorted(counts.items())),
+        "told": dict(sorted(told.items())),
     }
 
 

@@ -52,6 +52,8 @@ class Change:
     began: int
     ended: float = float("inf")
     told: Told = "nothing"
+    earlier: bool = False
+    """It stands for what an earlier check saw."""
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +171,9 @@ class Journal:
         self.changes.clear()
         self.chunked.clear()
         for group in {together.get(path, (path,)) for path in seen}:
-            self.settle(self.begin({path: seen[path] for path in group}), "yes")
+            change = self.begin({path: seen[path] for path in group})
+            change.earlier = True
+            self.settle(change, "yes")
 
 
 def _allowed(path: str, changes: Iterable[Change]) -> set[Content | None]:
