@@ -86,7 +86,8 @@ class Settings(BaseSettings):
     upload_expiry: float = Field(24 * 3600.0, gt=0,
                                  description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
     reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
-    reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve.")
+    reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve "
+                                        "before its bytes come; a file that comes in one request may take it all.")
     reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
     delete_grace: float = Field(300.0, ge=0, description="Bytes of a deleted file are kept this long for downloads under way.")
     sweep_interval: float = Field(60.0, gt=0, description="How often the sweeper runs.")

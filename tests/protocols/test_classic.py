@@ -375,3 +375,24 @@ def test_no_chunks_are_an_empty_file(site: Site) -> None:
     """The tutorial's client splits an empty file into none."""
     assert complete(site, "nothing.bin", 0).status == 200
     must_be(site, "nothing.bin", b"")
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_chunks_of_a_file_that_is_gone_are_a_new_upload(site: Site, how: str) -> None:
+    """Nothing is answered for bytes that are only in a file that was deleted or replaced since."""
+    data, name = random.Random(8).randbytes(4000), f"gone-{how}.bin"
+    assert send_chunk(site, name, 0, data, chunk_size=4000, total=4000).status == 200
+    if how == "deleted":
+        assert site.ask("DELETE", f"/files/tutorial/{name}").status == 204
+    else:
+        assert site.ask("PUT", f"/files/tutorial/{name}", body=b"other").status == 200
+    assert send_chunk(site, name, 0, data, chunk_size=4000, total=4000).status == 200
+    assert complete(site, name, 1).status == 200
+    must_be(site, name, data)
+
+
+def test_completing_a_file_that_was_deleted_is_refused(site: Site) -> None:
+    assert send_chunk(site, "deleted.bin", 0, b"abc").status == 200
+    assert complete(site, "deleted.bin", 1).status == 200
+    assert site.ask("DELETE", "/files/tutorial/deleted.bin").status == 204
+    assert complete(site, "deleted.bin", 1).status == 409

@@ -56,8 +56,10 @@ def _database(url: str, durable: bool) -> Database:
     if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
         return SqliteDatabase(Path(parsed.database).absolute(), durable)
     if parsed.get_backend_name() == "postgresql":
-        from carboy.catalog.postgres import PostgresDatabase
-
+        try:
+            from carboy.catalog.postgres import PostgresDatabase
+        except ImportError:
+            raise ConfigError("PostgreSQL needs psycopg: pip install 'carboy[postgresql]'", setting="database") from None
         return PostgresDatabase(parsed, durable)
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 

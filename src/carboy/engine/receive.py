@@ -191,9 +191,9 @@ class Delivery:
 
     def _reserve(self, storage: Storage, key: Key, size: int) -> None:
         settings, now = self._receiver.settings, self._receiver.clock()
-        room = storage.room()
         reservation = Reservation(key, storage.name, self._owner, size, now + settings.reservation_expiry)
-        self._receiver.catalog.reserve(reservation, room=room, cap=int(room * settings.reservation_cap), now=now)
+        room = storage.room()
+        self._receiver.catalog.reserve(reservation, room=room, cap=room, now=now)  # its bytes are coming already
         self._reservation = reservation
 
     def _read_again(self, placements: Sequence[Placement]) -> list[Placed]:

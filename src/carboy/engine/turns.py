@@ -1,7 +1,7 @@
 """Who may write: a second request for bytes that another is writing asks the first to let go, and takes over.
 
 The storage's range locks decide, between processes too; this only keeps the sources of this process, so that the one in the
-way can be told to stop. It then flushes, records and lets go.
+way can be told to stop, by this process or, through :mod:`carboy.engine.asks`, by another. It then flushes, records and lets go.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from carboy.engine.asks import Asks
 from carboy.errors import RangeBusy
 from carboy.model import Key
 from carboy.streams import Source
 
 W = TypeVar("W")
+
+_AGAIN = 0.25
+"""Seconds after which the other processes are asked again: who was asked may not have had its turn yet."""
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +38,8 @@ class _Turn:
 class Turns:
     """The writers of this process. Thread-safe."""
 
-    def __init__(self, patience: float = 5.0) -> None:
+    def __init__(self, others: Asks | None = None, patience: float = 5.0) -> None:
+        self._others = others
         self._patience = patience
         self._turns: set[_Turn] = set()
         self._changed = threading.Condition()
@@ -45,6 +50,8 @@ class Turns:
         """Hold what ``lock()`` gives for the block, having asked those in the way to stop. Raises RangeBusy if they
         have not let go within the patience."""
         turn = _Turn(key, start, end, source)
+        if self._others:
+            self._others.listen(self._stop)
         with self._locked(turn, lock) as held:
             with self._changed:
                 self._turns.add(turn)
@@ -57,11 +64,10 @@ class Turns:
             self._changed.notify_all()
 
     def stop(self, key: Key) -> None:
-        """Ask every writer of the key to end."""
-        with self._changed:
-            for turn in self._turns:
-                if turn.key == key:
-                    turn.source.stop()
+        """Ask every writer of the key to end, those of other processes too."""
+        self._stop(key, 0, None)
+        if self._others:
+            self._others.ask(key, 0, None)
 
     def stop_all(self) -> None:
         """Ask every writer to end: the process is about to."""
@@ -72,23 +78,29 @@ class Turns:
     @contextmanager
     def _locked(self, turn: _Turn, lock: Callable[[], AbstractContextManager[W]]) -> Iterator[W]:
         deadline = time.monotonic() + self._patience
+        asked = float("-inf")
         while True:
             manager = lock()
             try:
                 held = manager.__enter__()
                 break
             except RangeBusy:
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                if now > deadline:
                     raise
-                self._ask(turn)
+                if self._others and now > asked + _AGAIN:
+                    asked = now
+                    self._others.ask(turn.key, turn.start, turn.end)
+                self._stop(turn.key, turn.start, turn.end)
+                with self._changed:
+                    self._changed.wait(0.02)
         try:
             yield held
         finally:
             manager.__exit__(None, None, None)
 
-    def _ask(self, wanted: _Turn) -> None:
+    def _stop(self, key: Key, start: int, end: int | None) -> None:
         with self._changed:
             for turn in self._turns:
-                if turn.key == wanted.key and turn.overlaps(wanted.start, wanted.end):
+                if turn.key == key and turn.overlaps(start, end):
                     turn.source.stop()
-            self._changed.wait(0.02)

@@ -29,7 +29,7 @@ from carboy.errors import (
     TooLarge,
     UploadGone,
 )
-from carboy.model import Blob, Chunk, Condition, Key, Placed, Progress, Span, Upload, new_id
+from carboy.model import Blob, Chunk, Condition, File, Key, Placed, Progress, Span, Upload, new_id
 from carboy.storage.base import Storage, Writer
 
 
@@ -84,6 +84,10 @@ class Uploads:
         """The receiving upload with the client's own name for it, else the last completed one."""
         return self.catalog.upload_named(space, owner, name)
 
+    def file(self, upload: Upload) -> File | None:
+        """What a complete upload became, if it is still there."""
+        return self.catalog.file(upload.file_id) if upload.file_id else None
+
     # --- bytes ---
 
     @contextmanager
@@ -112,7 +116,7 @@ class Uploads:
             except StorageFailed as error:
                 self._fail(upload, error)
                 raise
-            except BytesDiffer:
+            except (BytesDiffer, TooLarge):
                 self._salvage(writing, keep=False)
                 raise
             except BaseException:

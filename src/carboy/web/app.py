@@ -18,6 +18,7 @@ from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
 from carboy.web import api, browse, http, ops
 from carboy.web.call import Call, Handler, Route, Web
+from carboy.web.logs import escaped
 from carboy.web.protocols import classic, form, raw
 from carboy.web.slots import Slots
 
@@ -44,8 +45,8 @@ class Application:
             response = self._answer(call)
         except (CarboyError, HTTPException) as error:
             response = http.problem(error)
-            if response.status_code >= 500 and response.status_code not in (503, 507):
-                log.error("%s %s: %s", call.method, getattr(error, "code", ""), error, exc_info=error.__cause__)
+            if response.status_code >= 500:
+                _report(call.method, error, unexpected=response.status_code not in (503, 507))
         except Exception as error:
             log.exception("%s failed", call.method)
             response = http.problem(error)
@@ -71,3 +72,10 @@ class Application:
         if not rest:
             raise NotFound(f"the space's folder is at /files/{space}/", right=f"/files/{space}/")
         return handler(call, space=space, path=rest[0])
+
+
+def _report(method: str, error: Exception, *, unexpected: bool) -> None:
+    """The operator is told what the client isn't: a full disk is a warning, a failing one an error with its cause."""
+    facts = getattr(error, "facts", {})
+    log.log(logging.ERROR if unexpected else logging.WARNING, "%s: %s: %s %s", method, getattr(error, "code", ""), error,
+            escaped(repr(facts)) if facts else "", exc_info=error.__cause__ if unexpected else None)

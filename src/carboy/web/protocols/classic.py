@@ -7,6 +7,7 @@ piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -27,6 +28,8 @@ from carboy.web.render import json_response
 
 _MAX_BODY = 64 * 2**10
 _MAX_CHUNKS = 1_000_000
+_REPEATS = 300.0
+"""How long, in seconds, a chunk of a complete upload with the same ``total`` counts as one that was sent again."""
 
 
 def _messages(handler: Callable[[Call], Response]) -> Callable[[Call], Response]:
@@ -105,7 +108,8 @@ def complete(call: Call) -> Response:
     if count == 0:
         _begin(call, folder, file_id, 0)  # an empty file has no chunks
     progress = call.services.uploads.named(folder.space, call.principal.id, f"classic:{file_id}")
-    if progress is None:
+    gone = progress and progress.upload.state == "complete" and call.services.uploads.file(progress.upload) is None
+    if progress is None or gone:
         raise MissingBytes(f"{count} of {count} chunks are missing", missing=list(range(min(count, 1000))))
     if progress.upload.state != "complete":
         placed = call.services.uploads.complete_chunks(progress, count)
@@ -133,7 +137,7 @@ class _Chunk:
         limits.check_size(at, limits.largest(self._call.services.settings, self._folder.rules))
         uploads, source = self._call.services.uploads, self._call.source
         before = self._named()
-        if before and before.upload.state == "complete" and before.upload.size == _number(self._fields, "total"):
+        if before and self._repeats(before.upload):
             self._compare(before, at, events)
             return
         upload = self._upload(before)
@@ -145,9 +149,16 @@ class _Chunk:
             writing.end()
         self.finished = writing.placed
 
+    def _repeats(self, upload: Upload) -> bool:
+        """Whether this may be a chunk whose answer was lost while the declared ``total`` came: the file it became is still the
+        same, and it hasn't been one for long."""
+        if upload.state != "complete" or upload.size != _number(self._fields, "total") or time.time() - upload.touched_at > _REPEATS:
+            return False
+        file = self._call.services.uploads.file(upload)
+        return file is not None and file.blob.key == upload.key
+
     def _compare(self, before: Progress, at: int, events: Iterator[Event]) -> None:
-        """The answer to this chunk was lost, or it came twice, and meanwhile the declared ``total`` has come: the same bytes are
-        received once more. Raises BytesDiffer."""
+        """The same bytes are received once more. Raises BytesDiffer."""
         with self._call.services.uploads.repeating(before.upload, at) as pump:
             for data in part_data(events):
                 pump.feed(data)
