@@ -28,6 +28,7 @@ class Engine:
     def close(self) -> None:
         self.services.catalog.close()
         self.services.storages["local"].close()
+        self.services.uploads.turns.close()
         self.services.uploads.executor.shutdown()
 
     def target(self, path: str, space: str = "main", *, owner: str | None = "me", condition: Condition = Condition()) -> Target:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,11 +17,12 @@ from fixtures_server import eventually
 
 from carboy import checksums
 from carboy.catalog.base import Reservation
+from carboy.engine.asks import Asks
 from carboy.engine.checkpoints import Checkpoints
 from carboy.engine.turns import Turns
-from carboy.engine.uploads import Writing
+from carboy.engine.writing import Writing
 from carboy.errors import BodyCut, BytesDiffer, RangeBusy, StorageFailed, StorageFull, TooLarge, UnsupportedType, UploadGone
-from carboy.model import Upload
+from carboy.model import Key, Upload
 from carboy.streams import BytesSource, Ending
 
 if TYPE_CHECKING:
@@ -177,6 +180,69 @@ def test_a_second_request_for_the_same_bytes_takes_over_and_nothing_that_came_is
         assert second.placed
         assert isinstance(first.exception(wire.LIMIT), BodyCut)
     assert engine.read("a") == b"0123456789"
+
+
+@pytest.mark.parametrize("wanted", [(0, 10), (5, 10), (9, None)])
+def test_another_process_takes_over_too(make_engine: EngineFactory, wanted: tuple[int, int | None]) -> None:
+    """It asks by a datagram: the one in the way is stopped, one beside it isn't."""
+    engine, other = make_engine(), make_engine()
+    upload = begin(engine, size=30)
+    silent, beside = SlowSource(10), SlowSource(10)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(engine.services.uploads.write, upload, 0, silent)
+        second = threads.submit(engine.services.uploads.write, upload, 20, beside)
+        for source in (silent, beside):
+            source.say(b"01234")
+            source.wait_until_asked(2)
+        at = wanted[0]
+        write(other, upload, at, b"0123456789"[at:10])
+        assert isinstance(first.exception(wire.LIMIT), BodyCut)
+        assert beside.ended == "open"
+        beside.say(b"56789")
+        beside.say(None)
+        second.result(wire.LIMIT)
+    assert engine.services.uploads.progress(upload.id).missing == ([(10, 20)] if at < 9 else [(5, 9), (10, 20)])
+
+
+def test_an_upload_cancelled_in_another_process_is_stopped_here(make_engine: EngineFactory) -> None:
+    engine, other = make_engine(), make_engine()
+    upload = begin(engine, size=10)
+    silent = SlowSource(10)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(engine.services.uploads.write, upload, 0, silent)
+        silent.wait_until_asked()
+        other.services.uploads.cancel(upload)
+        assert isinstance(first.exception(wire.LIMIT), (BodyCut, UploadGone))
+
+
+def test_processes_that_died_are_forgotten(tmp_path: Path) -> None:
+    """Their sockets stay behind; who asks next removes them."""
+    heard: list[tuple[Key, int, int | None]] = []
+    living, asking = Asks(tmp_path / "turns"), Asks(tmp_path / "turns")
+    asking.ask(Key("x"), 0, None)  # nobody has ever listened
+    living.listen(lambda *asked: heard.append(asked))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
+        dead.bind(os.path.relpath(tmp_path / "turns" / "dead"))
+    asking.ask(Key("ab/cd"), 5, None)
+    eventually(lambda: heard == [(Key("ab/cd"), 5, None)])
+    assert len(os.listdir(tmp_path / "turns")) == 1
+    living.ask(Key("ab/cd"), 0, 1)  # not to itself
+    living.close()
+    living.close()
+    assert os.listdir(tmp_path / "turns") == []
+    asking.ask(Key("ab/cd"), 6, 7)
+    eventually(lambda: not any(thread.name == "asks" for thread in threading.enumerate()))
+    assert len(heard) == 1
+
+
+def test_a_folder_with_a_long_path_is_no_hindrance(tmp_path: Path) -> None:
+    heard: list[tuple[Key, int, int | None]] = []
+    folder = tmp_path / ("x" * 200) / "turns"
+    listening = Asks(folder)
+    listening.listen(lambda *asked: heard.append(asked))
+    Asks(folder).ask(Key("x"), 1, 2)
+    eventually(lambda: heard == [(Key("x"), 1, 2)])
+    listening.close()
 
 
 def test_a_cancelled_uploads_writer_is_stopped(engine: Engine) -> None:

@@ -118,6 +118,7 @@ class Uploads(RuleBasedStateMachine):
             for services in self.opened:
                 services.catalog.close()
                 services.storages["local"].close()
+                services.uploads.turns.close()
                 services.uploads.executor.shutdown()
             shutil.rmtree(self.folder)
 

@@ -30,6 +30,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     yield one
     one.catalog.close()
     one.storages["local"].close()
+    one.uploads.turns.close()
     one.uploads.executor.shutdown()
 
 

@@ -75,6 +75,11 @@ class Turns:
             for turn in self._turns:
                 turn.source.stop()
 
+    def close(self) -> None:
+        """Be asked by other processes no more. Repeatable; the next writer is heard again."""
+        if self._others:
+            self._others.close()
+
     @contextmanager
     def _locked(self, turn: _Turn, lock: Callable[[], AbstractContextManager[W]]) -> Iterator[W]:
         deadline = time.monotonic() + self._patience

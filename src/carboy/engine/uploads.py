@@ -15,6 +15,7 @@ from carboy import checksums, streams
 from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
+from carboy.engine.asks import Asks
 from carboy.engine.receive import Digests, Target
 from carboy.engine.turns import Turns
 from carboy.engine.writing import Piece, Writing
@@ -41,7 +42,7 @@ class Uploads:
         self.settings = settings
         self.catalog = catalog
         self.executor = executor
-        self.turns = Turns()
+        self.turns = Turns(Asks(settings.data.absolute() / "turns"))
         self._storages = storages
         self._clock = clock
 
