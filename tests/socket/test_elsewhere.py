@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import waitress.server
 import wire
+from waitress import wasyncore
 from werkzeug.test import Client
 
 from carboy.bootstrap import Services, open_carboy, prepare
@@ -47,9 +48,10 @@ def waitress_url(services: Services) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
-    server.trigger.pull_trigger(lambda: server.close())
-    server.close()
+    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))  # on its own thread, whose loop ends then
     thread.join(wire.LIMIT)
+    assert not thread.is_alive()
+    server.task_dispatcher.shutdown()
 
 
 @pytest.mark.parametrize("size", [0, 5, 3_000_000])

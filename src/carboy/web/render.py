@@ -14,7 +14,7 @@ from carboy.engine.files import Files
 from carboy.model import File, Placed, Progress, Token
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 
 class Finished(Response):
