@@ -24,9 +24,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -63,12 +64,12 @@ class Round:
 class Bench:
     """One disk with one server over it, for a few rounds."""
 
-    def __init__(self, folder: Path, fs: FileSystem, command: Sequence[str]) -> None:
+    def __init__(self, folder: Path, fs: FileSystem, command: Sequence[str], settings: Mapping[str, object]) -> None:
         folder.mkdir()
         self._folder = folder
         self.disk = Disk(folder, fs)
         self.disk.mount()
-        self.server = Server(self.disk.root / "data", folder / "server.log", command=command, settings=SETTINGS)
+        self.server = Server(self.disk.root / "data", folder / "server.log", command=command, settings=SETTINGS | settings)
         self.journal = Journal()
 
     def strike(self, turn: Round, seconds: float) -> None:
@@ -132,7 +133,8 @@ def _milliseconds(seconds: float) -> float:
 
 
 def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: float, seed: int, kinds: Sequence[str] = KINDS,
-        command: Sequence[str] = CARBOY, report: Callable[[Round], None] = lambda turn: None) -> list[Round]:
+        command: Sequence[str] = CARBOY, settings: Mapping[str, object] = MappingProxyType({}),
+        report: Callable[[Round], None] = lambda turn: None) -> list[Round]:
     """``rounds`` rounds, the kinds in turn and the file systems too; a disk serves up to three rounds, so that what an
     earlier fault left behind meets a later one."""
     done: list[Round] = []
@@ -144,7 +146,7 @@ def run(folder: Path, *, rounds: int, systems: Sequence[FileSystem], seconds: fl
             if bench is None or number % ROUNDS_PER_DISK == 0 or kind == "power at start" or done[-1].problems:
                 if bench:
                     bench.close()
-                bench = Bench(folder / f"disk-{number}", fs, command)
+                bench = Bench(folder / f"disk-{number}", fs, command, settings)
             done.append(Round(number + 1, kind, fs, seed + number))
             try:
                 bench.strike(done[-1], seconds)

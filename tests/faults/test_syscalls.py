@@ -54,6 +54,12 @@ def test_every_answer_follows_its_syncs(tmp_path: Path) -> None:
     assert {name: found for name, found in syscalls.trace(tmp_path, OPERATIONS).items() if found} == {}
 
 
+@pytest.mark.usefixtures("faults")
+def test_relaxed_durability_is_seen_as_what_it_is(tmp_path: Path) -> None:
+    found = syscalls.trace(tmp_path, OPERATIONS, CARBOY_DURABILITY="relaxed")
+    assert all(found[operation.name] for operation in OPERATIONS if not operation.refused)
+
+
 def test_the_source_still_has_its_syncs() -> None:
     """The table of exceptions is about lines that are there, and the search finds those that matter most."""
     found = {(mutant.file, mutant.line) for mutant in mutants.every_mutant()}

@@ -52,7 +52,11 @@ class Tracer:
 
     def __enter__(self) -> Tracer:
         self._process = subprocess.Popen(self._line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._holds_all, "strace holds every thread", 20)
+        try:
+            until(lambda: self._holds_all() or self.somebody_died(), "strace holds every thread", 20)
+        except TimeoutError:
+            self.detach()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
