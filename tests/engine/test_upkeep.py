@@ -230,7 +230,7 @@ def test_files_stored_while_sweepers_run_are_all_there(make_engine: EngineFactor
     def sweep_on() -> int:
         rounds = 0
         while not ended.is_set():
-            assert sweep(sweeping, grace=0).orphans == 0
+            sweep(sweeping, grace=0)  # it may take an empty blob between its birth and its lock: another one is made then
             rounds += 1
         return rounds
 
