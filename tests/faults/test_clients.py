@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,23 @@ def stored(server: Server) -> list[Path]:
 
 def upload(client: Client, path: str) -> dict[str, Any]:
     return next((upload for upload in client.uploads() if upload["path"] == path), {})
+
+
+def test_the_last_chunk_may_come_several_times_at_once(start: Start) -> None:
+    """One of them completes the upload; the others bring nothing new, and are told that it was received."""
+    server = start()
+    half = CONTENT.size // 2
+    clients = [server.client() for _ in range(4)]
+    for turn in range(10):
+        assert clients[0].chunk(f"u{turn}", 0, CONTENT.read(0, half), offset=0, total=CONTENT.size).ok
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(
+                lambda client, name=f"u{turn}": client.chunk(name, 1, CONTENT.read(half), offset=half, total=CONTENT.size), clients))
+        assert {answer.status for answer in answers} <= {200, 409}, "409: another sends these very bytes"
+        assert 200 in {answer.status for answer in answers}
+    assert clients[0].uploads() == []
+    assert clients[0].get("u0").body == CONTENT.read()
+    assert server.audit() == []
 
 
 def test_what_came_of_a_chunk_is_kept_when_the_client_resets(start: Start) -> None:

@@ -108,7 +108,7 @@ class Uploads:
         end = at + min(most, next((size for size in (length, likely) if size is not None), most))
         with self.turns.take(upload.key, at, end, source,
                              lambda: storage.writer(upload.key, at, end, upload.driver_state)) as writer:
-            progress = self.receiving(upload.id)
+            progress = self.written(upload)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
                                 head=at == 0)
             writing = Writing(self, progress, pump, writer, end, digests, index, whole)
@@ -174,6 +174,10 @@ class Uploads:
             if progress is None or not self._recorded(progress, spans, chunk, size):
                 raise
             return progress
+        except UploadGone:
+            if spans or size is not None or (chunk and chunk.key):
+                raise
+            return self.written(upload)
 
     def _recorded(self, progress: Progress, spans: list[Span], chunk: Chunk | None, size: int | None) -> bool:
         return (all(_within(span, progress.spans) for span in spans) and size in (None, progress.upload.size)
@@ -238,6 +242,13 @@ class Uploads:
         end = at + (length or 0)
         if upload.size is not None and end > upload.size:
             raise TooLarge(f"bytes to {end} are past the declared size of {upload.size}", limit=upload.size)
+
+    def written(self, upload: Upload) -> Progress:
+        """What is recorded of an upload that takes bytes, or whose declared size another request has completed meanwhile: then
+        that is all of it, and what comes once more is only compared. Raises NotFound, UploadGone."""
+        progress = self.catalog.upload(upload.id)
+        done = progress is not None and upload.size is not None and progress.upload.state == "complete" and progress.covered
+        return progress if progress and done else self.receiving(upload.id)
 
     def receiving(self, id: str) -> Progress:
         """What is recorded of an upload that takes bytes. Raises NotFound, UploadGone."""

@@ -23,7 +23,7 @@ class Recorder(Protocol):
 
     def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None) -> Progress: ...
 
-    def receiving(self, id: str) -> Progress: ...
+    def written(self, upload: Upload) -> Progress: ...
 
     def check_type(self, upload: Upload, head: bytes) -> None: ...
 
@@ -84,7 +84,7 @@ class Writing:
     def _hold(self, end: int) -> None:
         """More comes than was likely: lock on, and ask what others recorded there before it was locked."""
         self._writer.extend(end)
-        self._pump.know(self._uploads.receiving(self.progress.upload.id).spans)
+        self._pump.know(self._uploads.written(self.progress.upload).spans)
         self._held = end
 
     def _settle(self, chunk: Chunk | None) -> None:
