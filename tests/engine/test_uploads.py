@@ -149,19 +149,16 @@ def test_everyone_who_completes_the_same_chunks_gets_the_same_file(engine: Engin
             piece.feed(b"part %d" % index)
             piece.keep(upload, index)
 
+    progress, start = uploads.progress(upload.id), threading.Barrier(4)
+
     def complete(_: int) -> str:
-        progress = uploads.named("main", "me", "file")
-        assert progress
-        if progress.upload.state == "complete":
-            return progress.upload.file_id or ""
-        try:
-            return uploads.complete_chunks(progress, 3).file.id
-        except UploadGone:  # it came through between the two questions
-            return uploads.progress(upload.id).upload.file_id or ""
+        start.wait()
+        return uploads.complete_chunks(progress, 3).file.id
 
     with ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(complete, range(4)))) == 1
     assert engine.read("a") == b"part 0part 1part 2"
+    assert uploads.complete_chunks(progress, 3).file.id == (engine.file("a") or pytest.fail()).id
     engine.services.sweeper.run(grace=0)
     assert len(engine.stored()) == 1
 

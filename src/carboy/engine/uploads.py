@@ -23,6 +23,7 @@ from carboy.errors import (
     BytesDiffer,
     CarboyError,
     CommitUnknown,
+    Conflict,
     InvalidRequest,
     MissingBytes,
     NotFound,
@@ -199,8 +200,18 @@ class Uploads:
         return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry)
 
     def complete_chunks(self, progress: Progress, total: int) -> Placed:
-        """All of ``total`` numbered chunks are there: complete. Raises MissingBytes that lists the missing indices."""
-        upload = progress.upload
+        """All of ``total`` numbered chunks are there: complete; whoever else asks meanwhile gets the same file. Raises
+        MissingBytes that lists the missing indices."""
+        try:
+            return self._complete_chunks(progress.upload, total)
+        except (Conflict, InvalidRequest, UploadGone, StorageFailed):
+            done = self.catalog.upload(progress.upload.id)
+            file = self.file(done.upload) if done and done.upload.state == "complete" else None
+            if file is None:
+                raise
+            return Placed(file, created=file.version == 1)
+
+    def _complete_chunks(self, upload: Upload, total: int) -> Placed:
         totals = self.catalog.chunk_totals(upload.id)
         if totals.count < total or totals.highest >= total:
             self._check_chunks(upload, total)
