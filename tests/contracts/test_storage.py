@@ -265,6 +265,8 @@ def test_sealing_waits_for_no_writer_past_the_end(storage: Storage) -> None:
         with pytest.raises(RangeBusy):
             storage.seal(key, 4, {})
         assert storage.size(key) == 10
+    with storage.writer(key, 10, None, {}), pytest.raises(RangeBusy):  # it has written nothing there yet, and still may
+        storage.seal(key, 10, {})
     with storage.writer(key, 0, 4, {}):
         storage.seal(key, 4, {})
     assert content(storage, key) == b"0123"

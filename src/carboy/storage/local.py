@@ -91,6 +91,8 @@ class LocalStorage:
             actual = os.fstat(fd).st_size
             if actual < size:
                 raise BytesMissing("the upload's bytes are not all there", size=size, stored=actual)
+            if not try_lock(fd, size, None):
+                raise RangeBusy("another request still writes past the end", start=size)
             if actual > size:
                 self._truncate(fd, size)
         finally:
@@ -209,8 +211,6 @@ class LocalStorage:
     _room: Headroom | None = None
 
     def _truncate(self, fd: int, size: int) -> None:
-        if not try_lock(fd, size, None):
-            raise RangeBusy("another request still writes past the end", start=size)
         try:
             os.ftruncate(fd, size)
             if self._durable:
