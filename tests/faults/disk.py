@@ -62,9 +62,12 @@ class Disk:
         self.mount()
 
     def destroy(self) -> None:
-        """Unmount if mounted, and remove the image."""
-        if os.path.ismount(self.root):
-            self.unmount()
+        """Unmount if mounted, also where somebody still holds it, and remove the image."""
+        while os.path.ismount(self.root):
+            try:
+                self.unmount()
+            except TimeoutError:
+                _run("umount", "--lazy", str(self.root))
         self._image.unlink(missing_ok=True)
         self.root.rmdir()
 

@@ -110,6 +110,7 @@ class Uploads:
         with self.turns.take(upload.key, at, end, source,
                              lambda: storage.writer(upload.key, at, end, upload.driver_state)) as writer:
             progress = self.written(upload)
+            most = self._most(progress.upload, at, limit)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
                                 head=at == 0)
             writing = Writing(self, progress, pump, writer, end, digests, index, whole)

@@ -10,7 +10,7 @@ from carboy import streams
 from carboy.config import Settings
 from carboy.engine.checkpoints import Checkpoints
 from carboy.engine.receive import Digests
-from carboy.errors import CommitUnknown
+from carboy.errors import CommitUnknown, TooLarge
 from carboy.model import Chunk, Key, Placed, Progress, Span, Upload
 from carboy.storage.base import Writer
 
@@ -84,7 +84,11 @@ class Writing:
     def _hold(self, end: int) -> None:
         """More comes than was likely: lock on, and ask what others recorded there before it was locked."""
         self._writer.extend(end)
-        self._pump.know(self._uploads.written(self.progress.upload).spans)
+        progress = self._uploads.written(self.progress.upload)
+        size = progress.upload.size
+        if size is not None and end > size:
+            raise TooLarge(f"bytes to {end} are past the size of {size}", limit=size)
+        self._pump.know(progress.spans)
         self._held = end
 
     def _settle(self, chunk: Chunk | None) -> None:
