@@ -28,6 +28,7 @@ class Load:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._open: list[Chunked] = []
+        self._errors: list[Exception] = []
         self.told: Counter[str] = Counter()
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(clients)]
 
@@ -43,13 +44,18 @@ class Load:
             thread.join(120)
             if thread.is_alive():
                 raise TimeoutError("a client waits for an answer that never comes")
+        for error in self._errors:
+            raise error
 
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed}/{number}")
         client = LoadClient(self, Client(self._address, timeout=30), number, chance)
         names, weights = list(STEPS), list(STEPS.values())
-        while not self._stop.is_set():
-            getattr(client, chance.choices(names, weights)[0])()
+        try:
+            while not self._stop.is_set():
+                getattr(client, chance.choices(names, weights)[0])()
+        except Exception as error:  # of the load itself: what it asks may fail, which is no exception
+            self._errors.append(error)
         client.close()
 
     def content(self, chance: random.Random, size: int) -> Content:

@@ -195,6 +195,8 @@ class Client:
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # a refusal may come, and the end, before all was sent
                 self._connection.request(method, path, body, sent)
+            if self._connection.sock is None:
+                raise ConnectionResetError("the server was gone before the request")
             response = self._connection.getresponse()
             return Answer(response.status, dict(response.headers), response.read())
         except BaseException:
