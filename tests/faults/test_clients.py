@@ -55,8 +55,13 @@ def test_the_last_chunk_may_come_several_times_at_once(start: Start) -> None:
                 lambda client, name=f"u{turn}": client.chunk(name, 1, CONTENT.read(half), offset=half, total=CONTENT.size), clients))
         assert {answer.status for answer in answers} <= {200, 409}, "409: another sends these very bytes"
         assert 200 in {answer.status for answer in answers}
+        with ThreadPoolExecutor(4) as threads:  # and where it is the first chunk too
+            answers = list(threads.map(
+                lambda client, name=f"v{turn}": client.chunk(name, 0, CONTENT.read(0, 9999), offset=0, total=9999), clients))
+        assert {answer.status for answer in answers} <= {200, 409}
     assert clients[0].uploads() == []
     assert clients[0].get("u0").body == CONTENT.read()
+    assert clients[0].get("v0").body == CONTENT.read(0, 9999)
     assert server.audit() == []
 
 
