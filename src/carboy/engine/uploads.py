@@ -73,9 +73,7 @@ class Uploads:
 
     def progress(self, id: str) -> Progress:
         """What is recorded of it. Completes it first where a crash came between the last byte and the file. Raises NotFound."""
-        progress = self.catalog.upload(id)
-        if progress is None:
-            raise NotFound("there is no such upload", upload=id)
+        progress = self._found(id)
         if progress.upload.state == "receiving" and progress.covered:
             with suppress(CarboyError):
                 self.complete(progress)
@@ -259,16 +257,21 @@ class Uploads:
     def written(self, upload: Upload) -> Progress:
         """What is recorded of an upload that takes bytes, or whose declared size another request has completed meanwhile: then
         that is all of it, and what comes once more is only compared. Raises NotFound, UploadGone."""
-        progress = self.catalog.upload(upload.id)
-        done = progress is not None and upload.size is not None and progress.upload.state == "complete" and progress.covered
-        return progress if progress and done else self.receiving(upload.id)
+        progress = self._found(upload.id)
+        if upload.size is None or progress.upload.state != "complete" or not progress.covered:
+            self._check_writable(progress.upload, 0, None)
+        return progress
 
     def receiving(self, id: str) -> Progress:
         """What is recorded of an upload that takes bytes. Raises NotFound, UploadGone."""
+        progress = self._found(id)
+        self._check_writable(progress.upload, 0, None)
+        return progress
+
+    def _found(self, id: str) -> Progress:
         progress = self.catalog.upload(id)
         if progress is None:
             raise NotFound("there is no such upload", upload=id)
-        self._check_writable(progress.upload, 0, None)
         return progress
 
     def _most(self, upload: Upload, at: int, limit: int | None) -> int:

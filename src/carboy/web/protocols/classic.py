@@ -137,10 +137,10 @@ class _Chunk:
         limits.check_size(at, limits.largest(self._call.services.settings, self._folder.rules))
         uploads, source = self._call.services.uploads, self._call.source
         before = self._named()
-        if before and self._repeats(before.upload):
-            self._compare(before, at, events)
+        upload = before.upload if before and self._repeats(before.upload) else self._upload(before)
+        if self._repeats(upload):  # complete before, or since another request began it for this very file_id
+            self._compare(upload, at, events)
             return
-        upload = self._upload(before)
         with uploads.writing(upload, at, None, source, limit=stride, likely=stride or 0, index=index,
                              digests=self._digests, whole=bool(self._call.digests())) as writing:
             for data in part_data(events):
@@ -157,9 +157,9 @@ class _Chunk:
         file = self._call.services.uploads.file(upload)
         return file is not None and file.blob.key == upload.key
 
-    def _compare(self, before: Progress, at: int, events: Iterator[Event]) -> None:
+    def _compare(self, upload: Upload, at: int, events: Iterator[Event]) -> None:
         """The same bytes are received once more. Raises BytesDiffer."""
-        with self._call.services.uploads.repeating(before.upload, at) as pump:
+        with self._call.services.uploads.repeating(upload, at) as pump:
             for data in part_data(events):
                 pump.feed(data)
             drained(events)
