@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from faults.disk import until
@@ -49,6 +51,9 @@ class Tracer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            for pid in self._server.processes():  # what it had stopped to let go of may still stand
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def __enter__(self) -> Tracer:
         self._process = subprocess.Popen(self._line, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
