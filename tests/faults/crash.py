@@ -105,6 +105,7 @@ class Bench:
 
     def _strike_under_load(self, turn: Round, chance: random.Random, seconds: float) -> None:
         if turn.kind == "power":
+            self.journal.dark = True
             self.disk.cut_power()
         elif turn.kind == "kill at call":
             self._kill_at_call(turn, chance, seconds)

@@ -131,6 +131,9 @@ class Journal:
         self._lock = threading.Lock()
         self.changes: list[Change] = []
         self.chunked: list[Chunked] = []
+        self.dark = False
+        """The power is going: whatever answer still comes was sent by nobody. The cut takes a few milliseconds here, and a sync
+        that is under way in them may return success for bytes that are lost (also without any server: test_disk.py)."""
 
     def begin(self, paths: Mapping[str, Content | None]) -> Change:
         with self._lock:
@@ -167,6 +170,7 @@ class Journal:
 
     def pin(self, seen: Mapping[str, Content | None]) -> None:
         """After a check: what is there is the truth from here on, and older changes are over."""
+        self.dark = False
         together = {path: group for group in self.groups() for path in group}
         self.changes.clear()
         self.chunked.clear()

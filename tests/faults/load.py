@@ -74,6 +74,9 @@ class Load:
             self._count(f"{step} unanswered")
             self._stop.wait(0.05)
             return "nothing"
+        if self._journal.dark:
+            self._count(f"{step} unanswered")
+            return "nothing"
         self._count(f"{step} {answer.status}")
         if answer.ok:
             return "yes"
