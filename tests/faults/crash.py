@@ -20,6 +20,7 @@ import argparse
 import json
 import platform
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -201,6 +202,7 @@ def main() -> int:
     if reason := why_not("strace"):
         print(f"crash: {reason}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing stays mounted
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"seed {seed}, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
     with tempfile.TemporaryDirectory(prefix="carboy-crash-") as folder:
