@@ -49,10 +49,10 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
         if space.storage not in storages:
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
                               setting=f"spaces.{name}.storage")
-    executor, hashers = _executor("checkpoint"), _executor("digest")
+    executor = _executor()
     uploads = Uploads(settings, catalog, storages, executor, clock)
     return Services(settings, catalog, storages, Tokens(catalog, clock), Files(settings, catalog, storages, clock),
-                    Receiver(settings, catalog, storages, executor, hashers, clock), uploads,
+                    Receiver(settings, catalog, storages, executor, clock), uploads,
                     Sweeper(settings, catalog, storages, uploads, clock), Fsck(catalog, storages))
 
 
@@ -77,7 +77,6 @@ def database_url(settings: Settings) -> str:
     return settings.database or f"sqlite:///{settings.data.absolute() / 'catalog.sqlite3'}"
 
 
-def _executor(purpose: str) -> Executor:
-    """Threads for what runs beside the reading: syncs wait for disks, digests need processors. They start when first used, so
-    after a fork each process has its own."""
-    return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)), thread_name_prefix=purpose)
+def _executor() -> Executor:
+    """Threads for the syncs that run beside the reading. They start when first used, so after a fork each process has its own."""
+    return ThreadPoolExecutor(max_workers=max(2, min(8, os.cpu_count() or 2)), thread_name_prefix="checkpoint")

@@ -48,6 +48,13 @@ class BodyCut(CarboyError):
     code, title = "body_cut", "The body ended early"
 
 
+class Interrupted(BodyCut):
+    """The request was asked to end: another one sends the same bytes, the upload was ended, or the server stops. What came is kept
+    where it can be. Trying again is right where nobody else does."""
+
+    code, title = "interrupted", "The request was asked to end"
+
+
 class TooSlow(CarboyError):
     """The body fell under the minimum rate or stayed silent past the idle limit."""
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType
 
+from carboy.errors import PreconditionFailed
+
 Key = NewType("Key", str)
 """The opaque name of a blob's bytes in a storage: ``ab/<32 hex digits>``."""
 
@@ -200,6 +202,17 @@ class Condition:
     etags: tuple[str, ...] | None = None
     not_etags: tuple[str, ...] | None = None
     absent: bool = False
+
+    def check(self, current: File | None) -> None:
+        """Raises PreconditionFailed unless it holds for what the path holds now (RFC 9110 section 13.1: strong comparison for
+        those that are wanted, weak for those that are not)."""
+        etag = current.etag if current else None
+        if self.absent and current:
+            raise PreconditionFailed("there is a file already", etag=etag)
+        if self.etags is not None and not (current and {"*", etag} & set(self.etags)):
+            raise PreconditionFailed("the file has another content" if current else "there is no file", etag=etag)
+        if self.not_etags is not None and current and {"*", etag, f"W/{etag}"} & set(self.not_etags):
+            raise PreconditionFailed("the file has an excluded content", etag=etag)
 
 
 OnConflict = Literal["replace", "rename", "refuse"]

@@ -9,12 +9,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
 from carboy import checksums
-from carboy.errors import BodyCut, BytesDiffer, DigestMismatch, TooLarge, TooSlow
+from carboy.errors import BodyCut, BytesDiffer, DigestMismatch, Interrupted, TooLarge, TooSlow
 from carboy.model import Span
 
 Ending = Literal["open", "complete", "cut", "slow", "stopped"]
@@ -53,6 +52,7 @@ class Source(Protocol):
     """Where the bytes of one request come from. ``ended`` says why there are no more."""
 
     ended: Ending
+
     @property
     def remaining(self) -> int | None:
         """Bytes still to come; None when the end is not known beforehand."""
@@ -94,12 +94,20 @@ class BytesSource:
 
 
 def ending_error(source: Source, received: int) -> BodyCut | TooSlow | None:
-    """The error a one-request upload fails with when its source did not end by itself."""
+    """The error a request fails with when its source did not end by itself."""
     if source.ended == "slow":
         return TooSlow("the body fell under the minimum rate or was silent too long", received=received)
+    if source.ended == "stopped":
+        return Interrupted("another request sends these bytes, the upload is over, or the server stops", received=received)
     if source.ended != "complete":
         return BodyCut("the body ended before its declared length", received=received)
     return None
+
+
+def digest_error(algorithm: str, expected: bytes, received: bytes) -> DigestMismatch:
+    """The error of bytes that have another digest than the one given."""
+    return DigestMismatch(f"the {algorithm} of the bytes is not the one given", algorithm=algorithm, expected=expected.hex(),
+                          received=received.hex())
 
 
 class Sink(Protocol):
@@ -115,15 +123,12 @@ class Pump:
 
     ``known`` lists recorded spans: bytes inside them are compared and never written (BytesDiffer if they differ); all
     others go to ``sink`` and, with their CRC-64/NVME, into spans. More than ``limit`` bytes raise TooLarge. The digests
-    named run over all bytes; with an ``executor`` over large pieces that are ``bytes`` while the next one is being received.
-    With ``head`` the first bytes are kept for telling the media type.
+    named run over all bytes. With ``head`` the first bytes are kept for telling the media type.
     """
 
     def __init__(self, sink: Sink, *, at: int = 0, known: Sequence[Span] = (), limit: int | None = None,
-                 digests: Sequence[str] = (), head: bool = False, executor: Executor | None = None) -> None:
+                 digests: Sequence[str] = (), head: bool = False) -> None:
         self._sink = sink
-        self._executor = executor
-        self._hashing: Future[None] | None = None
         self._limit = limit
         self._keep_head = head
         self._digests = {name: checksums.new(name) for name in digests}
@@ -158,8 +163,8 @@ class Pump:
         self.check(len(data))
         if self._keep_head and len(self.head) < HEAD_SIZE:
             self.head += bytes(data[:HEAD_SIZE - len(self.head)])
-        if self._digests:
-            self._hash(data)
+        for digest in self._digests.values():
+            digest.update(data)
         if self._known:
             self._feed_around_known(memoryview(data))
         else:
@@ -170,13 +175,6 @@ class Pump:
         if self._limit is not None and self.received + size > self._limit:
             raise TooLarge(f"more than {self._limit} bytes came", limit=self._limit)
 
-    def drain(self, source: Source, between: Callable[[], None] | None = None) -> None:
-        """Feed all that the source gives; ``between`` runs after each piece."""
-        for piece in source.lend():
-            self.feed(piece)
-            if between:
-                between()
-
     def spans(self) -> list[Span]:
         """The spans written since the last call. Only those flushed since may be recorded."""
         self._cut()
@@ -184,32 +182,13 @@ class Pump:
         return spans
 
     def digest(self, name: str) -> bytes:
-        self._hashed()
         return self._digests[name].digest()
 
     def verify(self, expected: Sequence[tuple[str, bytes]]) -> None:
         """Raises DigestMismatch naming the first of ``(algorithm, digest)`` that the bytes don't have."""
         for name, digest in expected:
             if self.digest(name) != digest:
-                raise DigestMismatch(f"the {name} of the bytes is not the one given", algorithm=name,
-                                     expected=digest.hex(), received=self.digest(name).hex())
-
-    def _hash(self, data: memoryview | bytes) -> None:
-        self._hashed()
-        if self._executor and isinstance(data, bytes) and len(data) >= MEDIUM:
-            self._hashing = self._executor.submit(self._update, data)
-        else:
-            self._update(data)
-
-    def _hashed(self) -> None:
-        """Wait for the digests to have the pieces so far."""
-        if self._hashing:
-            hashing, self._hashing = self._hashing, None
-            hashing.result()
-
-    def _update(self, data: memoryview | bytes) -> None:
-        for digest in self._digests.values():
-            digest.update(data)
+                raise digest_error(name, digest, self.digest(name))
 
     def _take(self, data: memoryview | bytes) -> None:
         crc = checksums.crc64nvme(data, self._crc)

@@ -21,7 +21,7 @@ from carboy.engine.asks import Asks
 from carboy.engine.checkpoints import Checkpoints
 from carboy.engine.turns import Turns
 from carboy.engine.writing import Writing
-from carboy.errors import BodyCut, BytesDiffer, RangeBusy, StorageFailed, StorageFull, TooLarge, UnsupportedType, UploadGone
+from carboy.errors import BodyCut, BytesDiffer, Interrupted, RangeBusy, StorageFailed, StorageFull, TooLarge, UnsupportedType, UploadGone
 from carboy.model import Key, Upload
 from carboy.streams import BytesSource, Ending
 
@@ -175,7 +175,7 @@ def test_a_second_request_for_the_same_bytes_takes_over_and_nothing_that_came_is
         silent.wait_until_asked(2)
         second = write(engine, upload, 5, b"56789")
         assert second.placed
-        assert isinstance(first.exception(wire.LIMIT), BodyCut)
+        assert isinstance(first.exception(wire.LIMIT), Interrupted)
     assert engine.read("a") == b"0123456789"
 
 
@@ -193,7 +193,7 @@ def test_another_process_takes_over_too(make_engine: EngineFactory, wanted: tupl
             source.wait_until_asked(2)
         at = wanted[0]
         write(other, upload, at, b"0123456789"[at:10])
-        assert isinstance(first.exception(wire.LIMIT), BodyCut)
+        assert isinstance(first.exception(wire.LIMIT), Interrupted)
         assert beside.ended == "open"
         beside.say(b"56789")
         beside.say(None)

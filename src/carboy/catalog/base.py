@@ -140,7 +140,7 @@ class Catalog(Protocol):
         """Receiving uploads whose spans cover their size: complete() did not come through."""
 
     def purge(self, *, now: float) -> int:
-        """Drop lapsed reservations and ended uploads past their expiry; how many rows went."""
+        """Drop lapsed reservations, ended uploads past their expiry, and instances silent for a day; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""

@@ -15,7 +15,7 @@ from carboy.catalog import paths, reservations, rows
 from carboy.catalog.files import BY_ID_LOCKED, BY_PATH_LOCKED
 from carboy.catalog.sessions import Session, among, among_values, padded
 from carboy.catalog.tables import blobs, condemned, files, jobs, versions
-from carboy.errors import Conflict, NotFound, PathConflict, PreconditionFailed
+from carboy.errors import Conflict, NotFound, PathConflict
 from carboy.model import Blob, Condition, File, Placed, Placement, new_id
 
 _ONE: ColumnElement[int] = literal_column("1")
@@ -62,7 +62,7 @@ def place(session: Session, placements: Sequence[Placement], now: float, release
 
 def _place(session: Session, placement: Placement, now: float) -> Placed:
     current = _current(session, placement.space, placement.path)
-    _check(placement.condition, current)
+    placement.condition.check(current)
     if current and placement.on_conflict == "refuse":
         raise Conflict("there is a file already", space=placement.space, path=placement.path)
     if current and placement.on_conflict == "rename":
@@ -88,23 +88,6 @@ def _current(session: Session, space: str, path: str) -> File | None:
     other = found[0][0]
     kind = "a folder" if other.startswith(low) else "inside a file"
     raise PathConflict(f"the path is {kind}", space=space, path=path)
-
-
-def _check(condition: Condition, current: File | None) -> None:
-    """Raises PreconditionFailed."""
-    if condition.absent and current:
-        raise PreconditionFailed("there is a file already", etag=current.etag)
-    if condition.etags is not None:
-        require(condition.etags, current)
-    if condition.not_etags is not None and current and {"*", current.etag, "W/" + current.etag} & set(condition.not_etags):
-        raise PreconditionFailed("the file has an excluded content", etag=current.etag)
-
-
-def require(etags: tuple[str, ...], current: File | None) -> None:
-    """Raises PreconditionFailed unless there is a file with one of the ETags (``*``: any)."""
-    if current is None or not ("*" in etags or current.etag in etags):
-        raise PreconditionFailed("the file has another content" if current else "there is no file",
-                                 etag=current.etag if current else None)
 
 
 def _free_path(session: Session, space: str, path: str) -> str:
@@ -167,7 +150,7 @@ def delete_file(session: Session, id: str, now: float, etags: tuple[str, ...] | 
         return None
     file = rows.file_of(row)
     if etags is not None:
-        require(etags, file)
+        Condition(etags=etags).check(file)
     older = session.rows(_OLD_VERSIONS, file_id=id)
     session.run(_DROP_FILE, id=id)
     drop_blobs(session, [file.blob.id, *[blob_id for _, blob_id in older]], now)

@@ -24,6 +24,8 @@ _BLOBS = (select(*rows.BLOB).where(blobs.c.storage == bindparam("storage"), blob
           .order_by(blobs.c.key).limit(bindparam("count")))
 _SET_SHA256 = update(blobs).where(blobs.c.id == bindparam("blob")).values(sha256=bindparam("sha256"))
 _ENDED = delete(uploads).where(uploads.c.state.in_(_FINAL), uploads.c.expires_at <= bindparam("now"))
+_SILENT = 24 * 3600.0
+_GONE = delete(instances).where(instances.c.seen_at <= bindparam("seen"))
 _BEAT = update(instances).where(instances.c.id == bindparam("instance")).values(
     {name: bindparam(name) for name in ("host", "pid", "seen_at")})
 _APPEAR = insert(instances)
@@ -78,7 +80,7 @@ def set_sha256(session: Session, blob_id: str, sha256: bytes) -> None:
 
 
 def purge(session: Session, now: float) -> int:
-    return lapse(session, now) + session.run(_ENDED, now=now)
+    return lapse(session, now) + session.run(_ENDED, now=now) + session.run(_GONE, seen=now - _SILENT)
 
 
 def heartbeat(session: Session, instance: str, now: float, host: str, pid: int) -> None:

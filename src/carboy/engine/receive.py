@@ -15,24 +15,13 @@ from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.checkpoints import Checkpoints
-from carboy.errors import CarboyError, CommitUnknown, PreconditionFailed
-from carboy.model import Blob, Condition, File, Key, Placed, Placement
+from carboy.errors import CarboyError, CommitUnknown
+from carboy.model import Blob, Condition, Key, Placed, Placement
 from carboy.storage.base import Storage, Writer
 
 _SYNCS = 4
 Digests = Sequence[tuple[str, bytes]]
 """``(algorithm, digest)`` pairs that the bytes must have, algorithms as in ``checksums.DIGEST_SIZES``."""
-
-
-def check_condition(condition: Condition, current: File | None) -> None:
-    """Raises PreconditionFailed unless the condition holds for what a path holds now (RFC 9110 section 13.1)."""
-    etag = current.etag if current else None
-    if condition.absent and current:
-        raise PreconditionFailed("there is a file already", etag=etag)
-    if condition.etags is not None and not (current and (condition.etags == ("*",) or etag in condition.etags)):
-        raise PreconditionFailed("the file is not the one the condition names", etag=etag)
-    if condition.not_etags is not None and etag in [tag.removeprefix("W/") for tag in condition.not_etags]:
-        raise PreconditionFailed("the file is the one the condition excludes", etag=etag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +47,12 @@ class Target:
 class Incoming:
     """One file on its way in. ``target`` may be replaced until the delivery is published (fields may come after files)."""
 
-    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests, hashers: Executor) -> None:
+    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
         self.target = target
         self.key = key
         self._writer = writer
         self._expected = digests
-        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True,
-                                  executor=hashers)
+        self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True)
         self.checkpoints: Checkpoints | None = None
         self._media_type: str | None = None
 
@@ -134,7 +122,7 @@ class Delivery:
         storage = self._receiver.storages[target.rules.storage]
         key, writer = self._writers.enter_context(storage.stage(size))
         self._storages.append(storage)
-        incoming = Incoming(target, key, writer, limit, digests, self._receiver.hashers)
+        incoming = Incoming(target, key, writer, limit, digests)
         incoming.checkpoints = Checkpoints(
             self._receiver.executor, lambda: partial(self._checkpoint, incoming, storage),
             every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=self._receiver.settings.reservation_expiry / 3)
@@ -210,12 +198,11 @@ class Receiver:
     """Takes files that come whole in one request."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], executor: Executor,
-                 hashers: Executor, clock: Callable[[], float] = time.time) -> None:
+                 clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.catalog = catalog
         self.storages = storages
         self.executor = executor
-        self.hashers = hashers
         self.clock = clock
 
     @contextmanager
@@ -231,8 +218,7 @@ class Receiver:
         """Refuse what is refused anyway before its body is read. Raises TooLarge, PreconditionFailed."""
         limits.check_size(size, limits.largest(self.settings, target.rules))
         if target.condition != Condition():
-            current = self.catalog.file_at(target.space, target.path)
-            check_condition(target.condition, current)
+            target.condition.check(self.catalog.file_at(target.space, target.path))
 
     def receive(self, target: Target, source: streams.Source, *, digests: Digests = ()) -> Placed:
         """The source's bytes become the file. When this returns they are on stable storage and in the catalog.
@@ -241,7 +227,7 @@ class Receiver:
         """
         with self.delivery(target.owner) as delivery:
             incoming = delivery.open(target, size=source.remaining, digests=digests)
-            for piece in source.give() if digests else source.lend():
+            for piece in source.lend():
                 incoming.feed(piece)
             failure = streams.ending_error(source, incoming.received)
             if failure:

@@ -15,6 +15,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from carboy.config import Settings
@@ -73,10 +74,8 @@ class SocketSource:
 
     def stop(self) -> None:
         self._stopped = True
-        try:
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
 
     def _parsed(self) -> Iterator[memoryview]:
         """What the parser read beyond the head; bytes beyond the body belong to the next request and go back."""
@@ -215,10 +214,8 @@ class ChunkedSource:
 
     def stop(self) -> None:
         self._stopped = True
-        try:
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
 
     def _pieces(self) -> Iterator[memoryview]:
         reader = self._body.reader

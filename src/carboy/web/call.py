@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from werkzeug import Request, Response
-from werkzeug.utils import cached_property
+from werkzeug.utils import cached_property  # functools' has one lock for all instances before Python 3.12
 
 from carboy.bootstrap import Services
 from carboy.engine.receive import Digests

@@ -30,6 +30,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "invalid_name": 400,
     "digest_mismatch": 400,
     "body_cut": 400,
+    "interrupted": 409,
     "too_slow": 408,
     "too_large": 413,
     "unsupported_type": 415,
@@ -57,7 +58,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
 })
 """The status of each error code."""
 
-_RETRY_AFTER = {"busy": 5, "range_busy": 1, "catalog_unavailable": 5, "storage_read_only": 60}
+_RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60}
 """Seconds after which trying again is sensible."""
 
 

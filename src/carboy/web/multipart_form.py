@@ -6,7 +6,7 @@ The parser is the ``multipart`` library's; this gives it large pieces and turns 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from multipart import (
@@ -20,8 +20,8 @@ from multipart import (
 from carboy import checksums
 from carboy.config import Settings
 from carboy.engine.receive import Digests
-from carboy.errors import DigestMismatch, InvalidRequest, TooLarge
-from carboy.streams import Source, ending_error
+from carboy.errors import InvalidRequest, TooLarge
+from carboy.streams import Source, digest_error, ending_error
 from carboy.web import http
 
 _MAX_BOUNDARY = 70
@@ -56,7 +56,7 @@ def boundary_of(content_type: str) -> str | None:
     boundary: str = options.get("boundary", "")
     if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
         raise InvalidRequest("the Content-Type of a form needs a boundary of 1 to 70 characters", field="Content-Type")
-    return str(boundary)
+    return boundary
 
 
 class FormReader:
@@ -66,7 +66,6 @@ class FormReader:
         self.fields: dict[str, str] = {}
         self._source = source
         self._settings = settings
-        self._digests = digests
         self._running = [(name, checksums.new(name), digest) for name, digest in digests]
         self._parser = PushMultipartParser(boundary, max_header_size=settings.max_part_header, max_header_count=16)
         self._parts = 0
@@ -113,8 +112,7 @@ class FormReader:
     def _verify(self) -> None:
         for name, running, digest in self._running:
             if running.digest() != digest:
-                raise DigestMismatch(f"the {name} of the body is not the one given", algorithm=name, expected=digest.hex(),
-                                     received=running.digest().hex())
+                raise digest_error(name, digest, running.digest())
 
     def _part(self, segment: MultipartSegment) -> Part:
         self._parts += 1
@@ -154,6 +152,3 @@ def part_data(events: Iterator[Event]) -> Iterator[bytes]:
         if not isinstance(event, bytes):
             return
         yield event
-
-
-__all__: Sequence[str] = ["Event", "FormReader", "Part", "boundary_of", "drained", "part_data"]

@@ -69,7 +69,6 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._tls: bool = self.cfg.is_ssl
         self._heads: OrderedDict[TConn, float] = OrderedDict()
         self._lingering: OrderedDict[TConn, float] = OrderedDict()
 
@@ -83,9 +82,6 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     # --- heads ---
 
     def accept(self, listener: socket.socket) -> None:
-        if self._tls:
-            super().accept(listener)
-            return
         try:
             sock, address = listener.accept()  # one at a time: several workers share what comes
         except OSError as error:
@@ -161,9 +157,6 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             raise ConnectionResetError(errno.ECONNRESET, "the client took no byte in time") from error
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
-        if self._tls:
-            super().finish_request(conn, fs)
-            return
         try:
             keep = not fs.cancelled() and fs.result() is True
             conn.sock.setblocking(False)
@@ -187,9 +180,6 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
 
     def on_client_socket_readable(self, conn: TConn, client: socket.socket) -> None:
-        if self._tls:
-            super().on_client_socket_readable(conn, client)
-            return
         self.poller.unregister(client)
         self.keepalived_conns.remove(conn)
         self._await_head(conn, bytearray())
