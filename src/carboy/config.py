@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
 
 from carboy.errors import ConfigError
@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     database: str = Field("", description="SQLAlchemy URL of the catalog; empty is SQLite in the data folder.")
     host: str = Field("127.0.0.1", description="The address the server binds.")
     port: int = Field(8080, ge=0, le=65535, description="The port the server binds; 0 picks a free one.")
+    tls_cert: str = Field("", description="The file of the server's certificate and those that vouch for it (PEM). With `tls_key` the "
+                                          "server speaks HTTPS alone.")
+    tls_key: str = Field("", description="The file of the certificate's private key (PEM, without a password).")
     workers: int = Field(0, ge=0, description="Server processes; 0 is one per processor, at most 4.")
     threads: int = Field(1024, ge=8, description="Most threads of each server process; they start when needed.")
     reserved_threads: int = Field(64, ge=1, description="Threads that requests with bodies may not take.")
@@ -100,6 +103,7 @@ class Settings(BaseSettings):
                                              description="The spaces by name; `main` is always there.")
     admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
+    access_log: bool = Field(False, description="Log one line for each request.")
 
     @field_validator("spaces")
     @classmethod
@@ -115,6 +119,12 @@ class Settings(BaseSettings):
         if token and len(token) < 32:
             raise ValueError("must have at least 32 characters")
         return token
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("tls_cert and tls_key go together: set both for HTTPS, or neither")
+        return self
 
     @classmethod
     def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
@@ -137,7 +147,7 @@ def load(toml: Path | None = None, **flags: Any) -> Settings:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         wrong = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{name}: {wrong}", setting=name) from None
+        raise ConfigError(f"{name}: {wrong}" if name else wrong, setting=name) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{toml or 'carboy.toml'} is not TOML: {error}") from None
     except SettingsError as error:
