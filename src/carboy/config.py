@@ -43,6 +43,9 @@ class SpaceSettings(BaseModel):
     max_size: Size = Field(2**63 - 1, description="The largest file, in bytes or as `5 MB`.")
     on_conflict: Literal["replace", "rename", "refuse"] = Field("replace", description="What happens where a file is already.")
     versions: int = Field(0, ge=0, description="How many older contents of a file are kept.")
+    quota: Size | None = Field(None, description="The most bytes that the space may keep: contents, older versions and the trash.")
+    owner_quota: Size | None = Field(None, description="The same for each owner in the space.")
+    trash: float = Field(30 * 86400.0, ge=0, description="Deleted files can be restored for this long; 0 deletes at once.")
     public: Literal["", "read", "write"] = Field("", description="What anybody may do without a token.")
     private: bool = Field(False, description="Gives each owner a tree of its own.")
     storage: str = Field("local", description="The storage that keeps the bytes.")
@@ -88,6 +91,11 @@ class Settings(BaseSettings):
 
     upload_expiry: float = Field(24 * 3600.0, gt=0,
                                  description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
+    staged_expiry: float = Field(24 * 3600.0, gt=0, description="Files that an application received and didn't keep are swept after this time.")
+    audit_expiry: float = Field(365 * 86400.0, ge=0, description="Entries of the audit log are kept this long; 0 keeps no log.")
+    secret_key: str = Field("", repr=False, description="Signs links, addresses and the page's cookies; at least 32 characters. "
+                                                        "Empty makes one, kept in the catalog.")
+    secret_key_fallbacks: tuple[str, ...] = Field((), repr=False, description="Older keys that still prove what they signed.")
     reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
     reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve "
                                         "before its bytes come; a file that comes in one request may take it all.")
@@ -113,7 +121,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name!r} is not a space's name: lower-case letters, digits, _ and -, at most 63")
         return {"main": SpaceSettings(), **spaces}
 
-    @field_validator("admin_token")
+    @field_validator("admin_token", "secret_key")
     @classmethod
     def _long_token(cls, token: str) -> str:
         if token and len(token) < 32:

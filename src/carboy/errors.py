@@ -106,6 +106,30 @@ class NotFound(CarboyError):
     code, title = "not_found", "Not found"
 
 
+class BadSignature(Forbidden):
+    """An address or a cookie that was not made here, or was altered since."""
+
+    code, title = "bad_signature", "The signature does not fit"
+
+
+class PasswordNeeded(Forbidden):
+    """The link has a password, and none or a wrong one was given."""
+
+    code, title = "password_needed", "A password is needed"
+
+
+class LinkExpired(CarboyError):
+    """The link is expired, revoked or used up. ``facts['reason']`` says which."""
+
+    code, title = "link_expired", "The link is no longer good"
+
+
+class RateLimited(CarboyError):
+    """Too many requests. ``facts['retry_after']`` is in seconds."""
+
+    code, title = "rate_limited", "Too many requests"
+
+
 # --- the state of things -------------------------------------------------------------------------------------------
 
 
@@ -166,6 +190,13 @@ class StorageFull(CarboyError):
     code, title = "storage_full", "The storage is full"
 
 
+class QuotaExceeded(StorageFull):
+    """More than the space, or its owner in it, may keep. Facts: ``scope`` (space or owner), ``limit``, ``used`` (of which ``in_trash``
+    may be purged) and ``size``, all in bytes."""
+
+    code, title = "quota_exceeded", "The quota does not allow this"
+
+
 class StorageReadOnly(CarboyError):
     """The storage takes no bytes at present."""
 
@@ -182,6 +213,13 @@ class BytesMissing(StorageFailed):
     """The catalog names bytes that the storage doesn't have."""
 
     code, title = "bytes_missing", "The stored bytes are missing"
+
+
+class BytesDamaged(StorageFailed):
+    """A scrub found that the stored bytes are not the ones received. Nobody is given them; another version or a backup may have
+    them."""
+
+    code, title = "bytes_damaged", "The stored bytes are damaged"
 
 
 class CatalogUnavailable(CarboyError):

@@ -18,6 +18,9 @@ Key = NewType("Key", str)
 
 Action = Literal["read", "write", "delete", "admin"]
 
+TRASH, STAGED = ".trash", ".staged"
+"""The spaces, which nobody can name or be allowed, of files that are not at their path: see :class:`Shelved`."""
+
 MAX_SIZE = 2**63 - 1
 
 
@@ -67,6 +70,8 @@ class Blob:
     crc64nvme: int
     sha256: bytes | None = None
     created_at: float = 0.0
+    damaged_at: float | None = None
+    """When a scrub found that the stored bytes are not the ones received; nobody is given them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class File:
     version: int
     created_at: float
     modified_at: float
+    tags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -219,6 +225,54 @@ OnConflict = Literal["replace", "rename", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How many bytes a space, and one owner in it, may keep together (:attr:`Usage.total`); None is no limit."""
+
+    space: int | None = None
+    owner: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What is kept in a space, or by one owner in it: files and the bytes of their contents, of their older versions, and of
+    what lies in the trash (with its versions). Copies count in full, though their bytes are kept once."""
+
+    files: int = 0
+    bytes: int = 0
+    older: int = 0
+    trash: int = 0
+
+    @property
+    def total(self) -> int:
+        """What quotas count."""
+        return self.bytes + self.older + self.trash
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Who asks for a change, as the audit log keeps it. ``request`` is the request's id, ``address`` the client's."""
+
+    principal: str | None = None
+    kind: str = "trusted"
+    request: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One thing that somebody did. ``action`` is such as ``file.create``, ``file.move``, ``link.revoke``, ``token.create``."""
+
+    id: int
+    at: float
+    by: Act
+    action: str
+    space: str | None = None
+    path: str | None = None
+    file_id: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A blob on its way to a path: what ``Catalog.place`` takes."""
 
@@ -232,6 +286,8 @@ class Placement:
     on_conflict: OnConflict = "replace"
     keep_versions: int = 0
     steps: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +308,113 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder, its path with the slash at the end (``""`` is the whole space), and what lies in it at any depth."""
+
+    path: str
+    files: int = 0
+    bytes: int = 0
+
+
+SortKey = Literal["path", "modified", "size"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which files a list shows: all that is given must hold. ``media_type`` is a type or ``image/*``; ``tags`` must all be there;
+    ``modified_from`` is inclusive, ``modified_to`` exclusive, sizes are inclusive."""
+
+    media_type: str | None = None
+    owner: str | None = None
+    tags: tuple[str, ...] = ()
+    min_size: int | None = None
+    max_size: int | None = None
+    modified_from: float | None = None
+    modified_to: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """A file that is not at its path: in the trash, or staged (received, and not yet kept). ``file`` shows the space and path that it
+    had or is meant for. It is removed after ``expires_at``."""
+
+    file: File
+    kind: Literal["trash", "staged"]
+    since: float
+    by: str | None
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A staged file on its way to a path: what ``Catalog.publish`` takes."""
+
+    staged_id: str
+    space: str
+    path: str
+    owner: str | None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    on_conflict: OnConflict = "replace"
+    keep_versions: int = 0
+    steps: tuple[str, ...] = ()
+    limits: Limits = Limits()
+
+
+LinkKind = Literal["file", "folder", "inbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A way in for those who have its address: to one file, to what lies in a folder, or (``inbox``) to put files into a folder and
+    see nothing. ``path`` is the folder's, with its slash; ``created_by`` must still have the right that the link lends
+    (None: trusted). ``uses`` counts downloads begun, or files received; ``received`` their bytes. ``max_bytes`` bounds what all of
+    them may hold together, ``max_size`` each."""
+
+    id: str
+    kind: LinkKind
+    space: str
+    file_id: str | None = None
+    path: str = ""
+    name: str = ""
+    created_by: str | None = None
+    creator_kind: str = "trusted"
+    password: str | None = None
+    max_uses: int | None = None
+    max_size: int | None = None
+    max_bytes: int | None = None
+    uses: int = 0
+    received: int = 0
+    created_at: float = 0.0
+    expires_at: float | None = None
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ZipEntry:
+    """One file of a zip: its path in the archive, and the content as it was when the zip was asked for."""
+
+    path: str
+    file_id: str
+    blob_id: str
+    size: int
+    modified_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """A zip that may be asked for until ``expires_at``, by whoever made it, in ranges too. ``size`` is its exact length in bytes."""
+
+    id: str
+    principal: str | None
+    name: str
+    entries: tuple[ZipEntry, ...]
+    size: int
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token as kept: its secret is only a SHA-256. ``scopes`` maps a space (``*`` for all) to actions."""
 
@@ -265,11 +428,20 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it."""
+    """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it. ``request`` and ``address`` say in which request and from where,
+    for the audit log."""
 
     id: str | None = None
     kind: Literal["nobody", "token", "user", "link", "trusted"] = "nobody"
     scopes: Mapping[str, frozenset[Action]] = field(default_factory=dict)
+    request: str = ""
+    address: str = ""
+
+    @property
+    def act(self) -> Act:
+        return Act(self.id, self.kind, self.request, self.address)
 
 
 NOBODY = Principal()
+TRUSTED = Principal(None, "trusted", {"*": frozenset({"admin"})})
+"""Who calls from Python or from the command line: the machine's own people, who may do everything."""

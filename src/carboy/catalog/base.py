@@ -10,7 +10,33 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from carboy.model import Blob, Chunk, File, Key, Page, Placed, Placement, Progress, Span, Token, Upload, UploadState, Version
+from carboy.model import (
+    Act,
+    AuditEntry,
+    Blob,
+    Chunk,
+    File,
+    Filter,
+    Folder,
+    Key,
+    Limits,
+    Link,
+    OnConflict,
+    Page,
+    Placed,
+    Placement,
+    Progress,
+    Publication,
+    Shelved,
+    SortKey,
+    Span,
+    Token,
+    Upload,
+    UploadState,
+    Usage,
+    Version,
+    Zip,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +48,17 @@ class Reservation:
     principal: str
     size: int
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Where a file or a folder goes: ``to`` is the whole new path, of a folder with its slash. ``limits`` are the new space's."""
+
+    space: str
+    to: str
+    on_conflict: OnConflict = "refuse"
+    keep_versions: int = 0
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +96,123 @@ class Catalog(Protocol):
         """Files whose path starts with ``prefix``, by path in code point order, after ``cursor``. With ``folders``,
         paths that go on past the next ``/`` are given once, as that folder (with its slash)."""
 
-    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None) -> list[Placed]:
+    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None) -> list[Placed]:
         """All or none: each blob becomes the content of its path. Also drops the reservation ``release``.
 
-        Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``). A replaced content becomes a
+        Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``), and QuotaExceeded where the placements' ``limits``
+        don't allow them, exactly, however many come at once. A replaced content becomes a
         version where ``keep_versions`` > 0 (oldest beyond that many go), else its blob is condemned. Steps become
-        queued jobs. A blob already known (by id) is locked and must not be condemned: raises NotFound.
+        queued jobs. A blob already known (by id) is locked and must not be condemned: raises NotFound. So a copy is a placement of
+        the same blob. Folder sums and usage change with it. ``by`` is entered in the audit log, here and below, in the same transaction
+        (file.create, file.replace); without it nothing is.
         """
 
-    def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None) -> File | None:
-        """Forget the file and its versions and condemn their blobs; None if there is none. Raises PreconditionFailed."""
+    def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File | None:
+        """Forget the file, wherever it is (also in the trash, or staged), and its versions, and condemn their blobs; None if there is none.
+        Raises PreconditionFailed. (file.delete; file.purge from the trash)"""
 
     def versions(self, file_id: str) -> list[Version]:
         """The older contents that are kept, newest first."""
+
+    def restore_version(self, id: str, number: int, *, keep: int, now: float, etags: tuple[str, ...] | None = None,
+                        by: Act | None = None) -> File:
+        """An older content becomes the current one, as a new version; the one it replaces is kept as ``place`` does. Raises NotFound,
+        PreconditionFailed. (file.restore_version)"""
+
+    def update_file(self, id: str, *, metadata: Mapping[str, Any] | None = None, tags: Sequence[str] | None = None, now: float,
+                    etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
+        """Apply ``metadata`` as a merge patch (RFC 7396: None removes), set the tags; what is None stays. The content's ETag, version and
+        ``modified_at`` stay. Raises NotFound, PreconditionFailed. (file.update)"""
+
+    def move(self, id: str, move: Move, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
+        """The file, with its id, versions, tags and links, goes to another path, of another space too; its owner and times stay. Where there is a
+        file: ``refuse`` raises Conflict, ``rename`` finds a free name, ``replace`` deletes that one (as delete_file). Moving to where it is
+        changes nothing. Raises NotFound, PathConflict, PreconditionFailed, QuotaExceeded. (file.move)"""
+
+    def move_folder(self, space: str, folder: str, move: Move, *, now: float, by: Act | None = None) -> int:
+        """Every file in ``folder`` goes along, in one transaction, however many they are, and so do the links to it and to folders within;
+        how many. Raises NotFound for an empty folder, Conflict where there is a file or folder already at ``move.to``,
+        InvalidRequest for a folder into itself, QuotaExceeded. (folder.move)"""
+
+    # --- the shelf: trash and staged files ---
+    def trash_file(self, id: str, *, now: float, expires_at: float, etags: tuple[str, ...] | None = None,
+                   by: Act | None = None) -> File | None:
+        """To the trash, with its versions, tags and links: ``file()`` and its path know it no more. None if there is none. (file.trash)"""
+
+    def trash_folder(self, space: str, folder: str, *, now: float, expires_at: float, by: Act | None = None) -> int:
+        """Every file in the folder, in one transaction; how many. (folder.trash)"""
+
+    def restore(self, id: str, move: Move, *, now: float, by: Act | None = None) -> File:
+        """From the trash to ``move.to``, as :meth:`move` would. Its links live again. Raises NotFound unless it is in the trash. (file.restore)"""
+
+    def shelved(self, id: str) -> Shelved | None:
+        """The file with this id, if it is in the trash or staged."""
+
+    def trashed(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Shelved], str | None]:
+        """What of a space is in the trash, whose path started with ``prefix``: last deleted first; with the next cursor."""
+
+    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None) -> list[Shelved]:
+        """All or none: durable, invisible files, without jobs, sums, usage or quota, until they are published or expire. Conditions are not looked at."""
+
+    def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
+        """All or none: staged files take their paths, as ``place`` would have put them there: where a path has a file, that one gets the content and keeps
+        its id; else the staged file's id stays. Raises NotFound for what is not staged (any more), and what ``place`` raises. (file.create, file.replace)"""
+
+    def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
+        """What has been in the trash or staged too long."""
+
+    # --- lists ---
+    def listed(self, space: str, *, prefix: str = "", sort: SortKey = "path", descending: bool = False, filter: Filter = Filter(),
+               cursor: str | None = None, limit: int = 100) -> Page:
+        """Files in this order (then by id), those that pass the filter; a cursor belongs to one order. Raises InvalidRequest for a cursor that isn't one."""
+
+    def folder_sums(self, space: str, folders: Sequence[str]) -> dict[str, Folder]:
+        """What lies in each of these folders (their paths with the slash; ``""`` is the space), at any depth; all are in the answer."""
+
+    def usage(self, space: str, owner: str | None = None) -> Usage:
+        """What is kept in the space, or by one owner in it."""
+
+    def search(self, space: str, words: Sequence[str], *, prefix: str = "", filter: Filter = Filter(), cursor: str | None = None,
+               limit: int = 100) -> Page:
+        """Files whose path, metadata values or tags contain every word, anywhere, whatever the case; every character of a word stands for itself. Newest
+        text first. What was committed before is found."""
+
+    def read_texts(self, limit: int = 1000) -> int:
+        """Prepare up to ``limit`` changed files for searching; how many there were. ``search`` does it as well."""
+
+    # --- links ---
+    def add_link(self, link: Link, *, by: Act | None = None) -> None:
+        """(link.create) Raises NotFound if its file is gone."""
+
+    def link(self, id: str) -> Link | None: ...
+
+    def links(self, space: str | None = None, *, created_by: str | None = None, file_id: str | None = None, cursor: str | None = None,
+              limit: int = 100) -> tuple[list[Link], str | None]:
+        """By id, with the next cursor; expired and revoked ones too."""
+
+    def use_link(self, id: str, *, now: float, uses: int = 1, received: int = 0) -> Link:
+        """Count it, exactly. Raises LinkExpired (expired, revoked, used_up) and NotFound, and then counts nothing."""
+
+    def revoke_link(self, id: str, *, now: float, by: Act | None = None) -> bool:
+        """(link.revoke)"""
+
+    # --- audit, zips, secrets ---
+    def note(self, entry: AuditEntry) -> None:
+        """Enter something that changed no row (its ``id`` is given here)."""
+
+    def audit(self, *, space: str | None = None, principal: str | None = None, action: str | None = None, file_id: str | None = None,
+              since: float | None = None, until: float | None = None, before: int | None = None,
+              limit: int = 100) -> list[AuditEntry]:
+        """The newest first; ``before`` is the id of the last one of the page before."""
+
+    def add_zip(self, zip: Zip) -> None: ...
+
+    def zip(self, id: str) -> Zip | None: ...
+
+    def blob(self, id: str) -> Blob | None: ...
+
+    def secret(self, name: str, fresh: bytes) -> bytes:
+        """The key of this name; ``fresh`` becomes it where there is none yet."""
 
     # --- uploads ---
     def create_upload(self, upload: Upload, *, reserve: Reservation | None = None) -> Upload:
@@ -105,7 +246,7 @@ class Catalog(Protocol):
     def chunk_totals(self, upload_id: str) -> ChunkTotals:
         """Counted in the catalog, so that it costs the same for a few chunks and for many."""
 
-    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float) -> Placed:
+    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
         """A covered upload becomes a file: blob, file, version, jobs, upload state and reservation in one transaction;
         piece keys are condemned, and so is the upload's own key if the placement's blob has another. Repeatable: once
         complete it returns the file again. Raises what place() raises, MissingBytes if not covered, UploadGone."""
@@ -139,23 +280,32 @@ class Catalog(Protocol):
     def covered_uploads(self, limit: int = 1000) -> list[Upload]:
         """Receiving uploads whose spans cover their size: complete() did not come through."""
 
-    def purge(self, *, now: float) -> int:
-        """Drop lapsed reservations, ended uploads past their expiry, and instances silent for a day; how many rows went."""
+    def purge(self, *, now: float, audit_before: float = 0.0) -> int:
+        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries before that time, and
+        instances silent for a day; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""
 
     def set_sha256(self, blob_id: str, sha256: bytes) -> None: ...
 
+    def set_damaged(self, blob_id: str, at: float | None) -> bool:
+        """Quarantine the blob's bytes, or (None) trust them again. False if there is no such blob."""
+
+    def miscounted(self) -> list[str]:
+        """Folder sums and usage that are not what the files add up to, in words; for fsck."""
+
     # --- tokens ---
-    def add_token(self, token: Token, secret_sha256: bytes) -> None: ...
+    def add_token(self, token: Token, secret_sha256: bytes, *, by: Act | None = None) -> None: ...
 
     def token(self, secret_sha256: bytes) -> Token | None:
         """By the hash of its secret, whatever its expiry."""
 
     def tokens(self) -> list[Token]: ...
 
-    def revoke_token(self, id: str, *, now: float) -> bool: ...
+    def token_with_id(self, id: str) -> Token | None: ...
+
+    def revoke_token(self, id: str, *, now: float, by: Act | None = None) -> bool: ...
 
     # --- instances ---
     def heartbeat(self, instance: str, *, now: float, host: str, pid: int) -> None: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from carboy.catalog.sessions import Row
@@ -12,7 +12,7 @@ from carboy.model import Blob, Chunk, File, Key, Span, Token, Upload
 
 BLOB = tuple(blobs.c)
 FILE = (files.c.id, files.c.space, files.c.path, files.c.owner, files.c.media_type, files.c.metadata, files.c.version,
-        files.c.created_at, files.c.modified_at, *BLOB)
+        files.c.created_at, files.c.modified_at, files.c.tags, *BLOB)
 UPLOAD = tuple(uploads.c)
 TOKEN = (tokens.c.id, tokens.c.name, tokens.c.scopes, tokens.c.created_at, tokens.c.expires_at, tokens.c.revoked_at)
 
@@ -21,6 +21,10 @@ _ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True, default=dict).
 
 def dump(value: Mapping[str, Any]) -> str:
     return _ENCODE(value) if value else "{}"
+
+
+def dump_tags(tags: Sequence[str]) -> str:
+    return _ENCODE(tags) if tags else "[]"
 
 
 def load(text: str) -> dict[str, Any]:
@@ -37,24 +41,25 @@ def unpack_crc(packed: bytes) -> int:
 
 
 def blob_of(row: Row) -> Blob:
-    id, storage, key, size, crc, sha256, created_at = row
-    return Blob(id, storage, key, size, int.from_bytes(crc, "big"), sha256, created_at)
+    id, storage, key, size, crc, sha256, created_at, damaged_at = row
+    return Blob(id, storage, key, size, int.from_bytes(crc, "big"), sha256, created_at, damaged_at)
 
 
 def blob_values(blob: Blob) -> dict[str, Any]:
     return {"id": blob.id, "storage": blob.storage, "key": blob.key, "size": blob.size, "crc64nvme": pack_crc(blob.crc64nvme),
-            "sha256": blob.sha256, "created_at": blob.created_at}
+            "sha256": blob.sha256, "created_at": blob.created_at, "damaged_at": blob.damaged_at}
 
 
 def file_of(row: Row) -> File:
-    id, space, path, owner, media_type, metadata, version, created_at, modified_at = row[:9]
-    return File(id, space, path, owner, media_type, load(metadata), blob_of(row[9:]), version, created_at, modified_at)
+    id, space, path, owner, media_type, metadata, version, created_at, modified_at, tags = row[:10]
+    return File(id, space, path, owner, media_type, load(metadata), blob_of(row[10:]), version, created_at, modified_at,
+                () if tags == "[]" else tuple(json.loads(tags)))
 
 
 def file_values(file: File) -> dict[str, Any]:
     return {"id": file.id, "space": file.space, "path": file.path, "owner": file.owner, "media_type": file.media_type,
             "metadata": dump(file.metadata), "blob_id": file.blob.id, "version": file.version, "created_at": file.created_at,
-            "modified_at": file.modified_at}
+            "modified_at": file.modified_at, "size": file.size, "tags": dump_tags(file.tags)}
 
 
 def upload_of(row: Row) -> Upload:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The revision these tables are of. Revisions are numbers with leading zeros, so an older one sorts before."""
 
 metadata = MetaData()
@@ -47,6 +47,7 @@ blobs = Table(
     Column("crc64nvme", LargeBinary, CheckConstraint("length(crc64nvme) = 8"), nullable=False),
     Column("sha256", LargeBinary),
     Column("created_at", Double, nullable=False),
+    Column("damaged_at", Double),
     Index("blobs_by_key", "storage", "key", unique=True),
     sqlite_with_rowid=False,
 )
@@ -63,10 +64,77 @@ files = Table(
     Column("version", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("modified_at", Double, nullable=False),
+    Column("size", BigInteger, nullable=False, server_default="0"),
+    Column("tags", TEXT, nullable=False, server_default="[]"),
     Index("files_by_path", "space", "path", unique=True),
     Index("files_by_blob", "blob_id"),
+    Index("files_by_modified", "space", "modified_at", "id"),
+    Index("files_by_size", "space", "size", "id"),
     sqlite_with_rowid=False,
 )
+"""``size`` repeats the blob's, so that a list can be sorted by it; ``tags`` repeats the rows of the table ``tags``. A file in the
+trash, or staged, is in a space of that name, and its path there is its id: see ``shelf``."""
+
+tags = Table(
+    "tags", metadata,
+    Column("file_id", TEXT, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("tag", TEXT, primary_key=True),
+    Index("tags_by_tag", "tag", "file_id"),
+    sqlite_with_rowid=False,
+)
+
+shelf = Table(
+    "shelf", metadata,
+    Column("file_id", TEXT, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", TEXT, nullable=False),
+    Column("space", TEXT, nullable=False),
+    Column("path", TEXT, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("by", TEXT),
+    Column("expires_at", Double, nullable=False),
+    Index("shelf_by_age", "kind", "space", "since", "file_id"),
+    Index("shelf_by_expiry", "expires_at"),
+    sqlite_with_rowid=False,
+)
+"""Where the files in the trash were, and what the staged ones are called."""
+
+folders = Table(
+    "folders", metadata,
+    Column("space", TEXT, primary_key=True),
+    Column("path", TEXT, primary_key=True),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What lies in each folder at any depth; its path has the slash at the end. The space itself is no row here but in ``usage``."""
+
+usage = Table(
+    "usage", metadata,
+    Column("space", TEXT, primary_key=True),
+    Column("who", TEXT, primary_key=True),
+    Column("files", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("older", BigInteger, nullable=False),
+    Column("trash", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""``who`` is ``""`` for the whole space, and ``=`` and the owner for what one owner keeps in it."""
+
+texts = Table(
+    "texts", metadata,
+    Column("n", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("file_id", TEXT, ForeignKey("files.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("space", TEXT, nullable=False),
+    Column("text", TEXT, nullable=False),
+)
+"""What a search looks in: path, metadata and tags, case-folded. Kept up from ``unread``."""
+
+unread = Table(
+    "unread", metadata,
+    Column("file_id", TEXT, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The files whose text has to be read again before the next search."""
 
 versions = Table(
     "versions", metadata,
@@ -184,14 +252,63 @@ tokens = Table(
 links = Table(
     "links", metadata,
     Column("id", TEXT, primary_key=True),
-    Column("file_id", TEXT, ForeignKey("files.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", TEXT, nullable=False),
+    Column("space", TEXT, nullable=False),
+    Column("file_id", TEXT, ForeignKey("files.id", ondelete="CASCADE")),
+    Column("path", TEXT, nullable=False),
+    Column("name", TEXT, nullable=False),
     Column("created_by", TEXT),
+    Column("creator_kind", TEXT, nullable=False),
+    Column("password", TEXT),
+    Column("max_uses", BigInteger),
+    Column("max_size", BigInteger),
+    Column("max_bytes", BigInteger),
+    Column("uses", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
     Column("revoked_at", Double),
     Index("links_by_file", "file_id"),
+    Index("links_by_space", "space", "id"),
     sqlite_with_rowid=False,
 )
+
+audit = Table(
+    "audit", metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("principal", TEXT),
+    Column("kind", TEXT, nullable=False),
+    Column("request", TEXT, nullable=False),
+    Column("address", TEXT, nullable=False),
+    Column("action", TEXT, nullable=False),
+    Column("space", TEXT),
+    Column("path", TEXT),
+    Column("file_id", TEXT),
+    Column("facts", TEXT, nullable=False),
+    Index("audit_by_space", "space", "id"),
+)
+
+zips = Table(
+    "zips", metadata,
+    Column("id", TEXT, primary_key=True),
+    Column("principal", TEXT),
+    Column("name", TEXT, nullable=False),
+    Column("entries", TEXT, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("zips_by_expiry", "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+secrets = Table(
+    "secrets", metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Keys that all processes and machines share, such as the one that signs links."""
 
 instances = Table(
     "instances", metadata,

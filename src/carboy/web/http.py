@@ -39,6 +39,10 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "unauthenticated": 401,
     "forbidden": 403,
     "not_found": 404,
+    "bad_signature": 403,
+    "password_needed": 403,
+    "link_expired": 410,
+    "rate_limited": 429,
     "conflict": 409,
     "path_conflict": 409,
     "bytes_differ": 409,
@@ -48,6 +52,8 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "upload_gone": 410,
     "busy": 503,
     "storage_full": 507,
+    "quota_exceeded": 507,
+    "bytes_damaged": 500,
     "storage_read_only": 503,
     "storage_failed": 500,
     "bytes_missing": 500,
@@ -58,7 +64,8 @@ STATUS: Mapping[str, int] = MappingProxyType({
 })
 """The status of each error code."""
 
-_RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60}
+_RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60,
+                "rate_limited": 1}
 """Seconds after which trying again is sensible."""
 
 
