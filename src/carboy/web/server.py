@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,13 @@ from gunicorn.app.base import BaseApplication
 from carboy import mediatypes
 from carboy.bootstrap import Services, open_carboy, prepare
 from carboy.config import Settings
+from carboy.errors import ConfigError
 from carboy.web import worker
 from carboy.web.app import Application
+from carboy.web.tls import context_of
 from carboy.web.upkeep import Upkeep
+
+log = logging.getLogger("carboy")
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -27,14 +32,28 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.settings = settings
         self.services = services
         self.header_timeout = settings.header_timeout
+        self.tls: ssl.SSLContext | None = None
         super().__init__()
 
     def load_config(self) -> None:
+        """Called at the start, and again for SIGHUP: then the certificate may be another."""
+        self._load_certificate()
         for name, value in gunicorn_settings(self.settings).items():
             self.cfg.set(name, value)
         self.cfg.set("when_ready", _announce)
         self.cfg.set("pre_request", worker.hold_continue)
         self.cfg.set("post_worker_init", self._start_upkeep)
+
+    def _load_certificate(self) -> None:
+        """Raises ConfigError at the start; later the certificate that is in use stays."""
+        if not self.settings.tls_cert:
+            return
+        try:
+            self.tls = context_of(self.settings.tls_cert, self.settings.tls_key)
+        except ConfigError as error:
+            if self.tls is None:
+                raise
+            log.error("the certificate was not changed: %s", error.detail)
 
     def load(self) -> Callable[..., Any]:
         return Application(self.services)
@@ -51,6 +70,8 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return {
         "bind": [f"{host}:{settings.port}"],
+        "certfile": settings.tls_cert or None,
+        "keyfile": settings.tls_key or None,
         "workers": settings.workers or min(4, os.cpu_count() or 1),
         "threads": settings.threads,
         "worker_class": worker.CarboyWorker,
@@ -105,10 +126,11 @@ def log_to_stderr(settings: Settings) -> None:
 
 
 def _announce(arbiter: Any) -> None:
+    scheme = "https" if arbiter.cfg.is_ssl else "http"
     for listener in arbiter.LISTENERS:
         host, port = listener.sock.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
-        print(f"Carboy is ready at http://{host}:{port}", flush=True)
+        print(f"Carboy is ready at {scheme}://{host}:{port}", flush=True)
 
 
 def _raise_file_limit() -> None:

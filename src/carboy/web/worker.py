@@ -1,6 +1,7 @@
 """gunicorn's gthread worker, changed where a silent client would otherwise hold a thread.
 
-A request's head is gathered by the main loop and has one total deadline; a thread is taken only once the head is whole.
+A request's head, and the TLS handshake before the first, are gathered by the main loop and have one total deadline; a thread is
+taken only once the head is whole.
 Closing after a refused body lingers in the main loop too, without blocking it. ``100 Continue`` waits until the application
 wants the body, so that a refusal comes before it is sent. Written against gunicorn 27.0; tests/test_gunicorn.py fails when
 what it leans on changes.
@@ -12,6 +13,7 @@ import errno
 import re
 import selectors
 import socket
+import ssl
 import threading
 import time
 from collections import OrderedDict
@@ -20,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, get_parser
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from werkzeug import Response
 from werkzeug.exceptions import (
@@ -33,7 +35,7 @@ from werkzeug.exceptions import (
     RequestURITooLarge,
 )
 
-from carboy.web import http
+from carboy.web import http, tls
 
 MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -92,10 +94,46 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             return
         self.nr_conns += 1
         conn = TConn(self.cfg, sock, address, listener.getsockname())
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.app.tls is not None:
+            self._encrypt(conn, self.app.tls)
+            return
         conn.init()
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._await_head(conn, bytearray())
+
+    def _encrypt(self, conn: TConn, context: ssl.SSLContext) -> None:
+        """What ``TConn.init`` would do in a thread, without waiting for the client."""
+        try:
+            conn.sock = context.wrap_socket(conn.sock, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            self._drop(conn)
+            return
+        conn.parser = get_parser(self.cfg, conn.sock, conn.client)
+        conn.initialized = True
+        self._heads[conn] = time.monotonic() + self.app.header_timeout
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._shake_hands, conn))
+        self._shake_hands(conn, conn.sock)
+
+    def _shake_hands(self, conn: TConn, sock: ssl.SSLSocket) -> None:
+        """The next step of the handshake; after the last the head is read, within the same deadline."""
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self.poller.modify(sock, selectors.EVENT_READ, partial(self._shake_hands, conn))
+        except ssl.SSLWantWriteError:
+            self.poller.modify(sock, selectors.EVENT_WRITE, partial(self._shake_hands, conn))
+        except OSError as error:
+            self._forget_head(conn)
+            if getattr(error, "reason", "") == "HTTP_REQUEST":
+                conn.sock = tls.as_plain(sock)
+                self._refuse(conn, BadRequest("This port speaks HTTPS only: the address begins with https://."))
+            else:
+                self._drop(conn)
+        else:
+            head = bytearray()
+            self.poller.modify(sock, selectors.EVENT_READ, partial(self._read_head, conn, head))
+            self._read_head(conn, head, sock)
 
     def _await_head(self, conn: TConn, head: bytearray) -> None:
         if head and whole_head(head):
@@ -103,19 +141,19 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             return
         self._heads[conn] = time.monotonic() + self.app.header_timeout
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._read_head, conn, head))
-        if not head:
-            self._read_head(conn, head, conn.sock)
+        self._read_head(conn, head, conn.sock)
 
     def _read_head(self, conn: TConn, head: bytearray, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(MAX_HEAD)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        head += data
-        if data and not whole_head(head) and len(head) < MAX_HEAD:
-            return
+        """As much as has come. Under TLS nothing may be left lying: what is decrypted already wakes nobody."""
+        data = b"-"
+        while data and not whole_head(head) and len(head) < MAX_HEAD:
+            try:
+                data = sock.recv(MAX_HEAD)
+            except tls.NOT_YET:
+                return
+            except OSError:
+                data = b""
+            head += data
         self._forget_head(conn)
         if not data:
             self._drop(conn)
@@ -134,8 +172,14 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         super().murder_pending()
-        self._expire(self._heads, lambda conn: self._refuse(conn, RequestTimeout("The request's head came too slowly.")))
+        self._expire(self._heads, self._late)
         self._expire(self._lingering, self._drop)
+
+    def _late(self, conn: TConn) -> None:
+        if tls.is_established(conn.sock):
+            self._refuse(conn, RequestTimeout("The request's head came too slowly."))
+        else:
+            self._drop(conn)
 
     def _expire(self, waiting: OrderedDict[TConn, float], end: Callable[[TConn], None]) -> None:
         now = time.monotonic()
@@ -150,11 +194,14 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     # --- the end of a request ---
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other."""
+        """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other, and so is one that
+        breaks off its TLS."""
+        if req.version >= (1, 1) and sum(name == "HOST" for name, _ in req.headers) != 1:
+            raise BadRequest("An HTTP/1.1 request has exactly one Host field (RFC 9112 section 3.2).")
         try:
             return bool(super().handle_request(req, conn))
-        except TimeoutError as error:
-            raise ConnectionResetError(errno.ECONNRESET, "the client took no byte in time") from error
+        except (TimeoutError, ssl.SSLError) as error:
+            raise ConnectionResetError(errno.ECONNRESET, "the client took no byte in time, or broke off") from error
 
     def finish_request(self, conn: TConn, fs: Any) -> None:
         try:
@@ -170,7 +217,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def _keep(self, conn: TConn) -> None:
         """The connection waits for its next request, of which some may have come already."""
         ahead = bytearray(conn.parser.unreader.take_buffered())
-        if ahead:
+        if ahead or tls.has_more(conn.sock):
             self._await_head(conn, ahead)
             return
         conn.set_timeout()
@@ -193,7 +240,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         """What gunicorn's parser refuses is a problem (RFC 9457), as every other refusal. Only what the application did wrong is
         logged in full."""
-        refusal = next((refusal for kind, refusal in _REFUSALS if isinstance(exc, kind)), None)
+        refusal = exc if isinstance(exc, BadRequest) else next((refusal for kind, refusal in _REFUSALS if isinstance(exc, kind)), None)
         if refusal is None or isinstance(exc, (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)):
             self.log.error("the answer failed", exc_info=exc)
             refusal = InternalServerError()
@@ -212,7 +259,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         """Close after the client has had its chance to read the answer: bytes it still sends would reset the connection
         (RFC 9112 section 9.6)."""
         try:
-            conn.sock.shutdown(socket.SHUT_WR)
+            tls.end_writing(conn.sock)
         except OSError:
             self._drop(conn)
             return
@@ -222,7 +269,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def _discard(self, conn: TConn, left: list[int], sock: socket.socket) -> None:
         try:
             data = sock.recv(MAX_HEAD)
-        except BlockingIOError:
+        except tls.NOT_YET:
             return
         except OSError:
             data = b""
