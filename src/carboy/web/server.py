@@ -28,11 +28,11 @@ log = logging.getLogger("carboy")
 class Server(BaseApplication):  # type: ignore[misc]
     """One arbiter, its workers, and the services each of them opens for itself."""
 
-    def __init__(self, settings: Settings, services: Services) -> None:
+    def __init__(self, settings: Settings, services: Services, tls: ssl.SSLContext | None) -> None:
         self.settings = settings
         self.services = services
         self.header_timeout = settings.header_timeout
-        self.tls: ssl.SSLContext | None = None
+        self.tls = tls
         super().__init__()
 
     def load_config(self) -> None:
@@ -45,14 +45,10 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.cfg.set("post_worker_init", self._start_upkeep)
 
     def _load_certificate(self) -> None:
-        """Raises ConfigError at the start; later the certificate that is in use stays."""
-        if not self.settings.tls_cert:
-            return
+        """Where the files have become unusable, the certificate that is in use stays."""
         try:
-            self.tls = context_of(self.settings.tls_cert, self.settings.tls_key)
+            self.tls = _tls_of(self.settings)
         except ConfigError as error:
-            if self.tls is None:
-                raise
             log.error("the certificate was not changed: %s", error.detail)
 
     def load(self) -> Callable[..., Any]:
@@ -93,7 +89,11 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 
 
 def serve(settings: Settings) -> None:
-    """Prepare data and catalog, show the first token where there is a terminal, and serve until told to stop."""
+    """Prepare data and catalog, show the first token where there is a terminal, and serve until told to stop.
+
+    Raises ConfigError before anything is done where a setting can't be.
+    """
+    tls = _tls_of(settings)
     _raise_file_limit()
     log_to_stderr(settings)
     services = open_carboy(settings)
@@ -102,7 +102,11 @@ def serve(settings: Settings) -> None:
         _show(secret, settings.data / "first-token")
     services.catalog.close()
     mediatypes.detect(b"PK\3\4", "")  # loads libmagic once, for all the workers
-    Server(settings, services).run()
+    Server(settings, services, tls).run()
+
+
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    return context_of(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
 
 
 def _show(secret: str, path: Path) -> None:
