@@ -288,6 +288,8 @@ class Placement:
     steps: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     limits: Limits = Limits()
+    modified_at: float | None = None
+    """When the content was made, where that was before it came here; else it is now."""
 
 
 @dataclass(frozen=True, slots=True)
