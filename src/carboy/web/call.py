@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from werkzeug import Request, Response
@@ -108,9 +108,27 @@ Handler = Callable[..., Response]
 
 
 @dataclass(frozen=True, slots=True)
+class Doc:
+    """What ``/openapi.json`` tells of a route. ``query`` and ``body`` are the models (carboy.web.schemas) that validate; a ``body`` or an
+    answer that is a text is a media type. ``headers`` are the request's that matter here, ``errors`` the codes of
+    problems beside those that any route may give."""
+
+    summary: str
+    tag: str = ""
+    query: type[Any] | None = None
+    body: type[Any] | str | None = None
+    answers: Mapping[int, type[Any] | str | None] = field(default_factory=lambda: {200: None})
+    headers: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    open: bool = False
+    """Whether it answers without a principal, whatever the space."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A rule in Werkzeug's syntax, its methods, and what answers: ``handler(call, **arguments)``."""
 
     rule: str
     methods: tuple[str, ...]
     handler: Handler
+    doc: Doc | None = None
