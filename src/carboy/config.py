@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     secret_key: str = Field("", repr=False, description="Signs links, addresses and the page's cookies; at least 32 characters. "
                                                         "Empty makes one, kept in the catalog.")
     secret_key_fallbacks: tuple[str, ...] = Field((), repr=False, description="Older keys that still prove what they signed.")
+    page: bool = Field(True, description="Serves the page for people: folders and forms for browsers, and signing in.")
+    session_expiry: float = Field(14 * 86400.0, gt=0, description="Signed in on the page, one stays so for this long; a revoked token ends it at once.")
     reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
     reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve "
                                         "before its bytes come; a file that comes in one request may take it all.")

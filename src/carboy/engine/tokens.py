@@ -45,10 +45,17 @@ class Tokens:
 
     def principal(self, secret: str) -> Principal:
         """Who bears the secret: NOBODY for one that is unknown, expired or revoked."""
-        token = self._catalog.token(_hash(secret))
+        found = self._living(self._catalog.token(_hash(secret)))
+        return found[1] if found else NOBODY
+
+    def with_id(self, id: str) -> tuple[Token, Principal] | None:
+        """The token with this id and who bears it; None for one that is unknown, expired or revoked."""
+        return self._living(self._catalog.token_with_id(id))
+
+    def _living(self, token: Token | None) -> tuple[Token, Principal] | None:
         if token is None or token.revoked_at is not None or (token.expires_at or self._clock() + 1) <= self._clock():
-            return NOBODY
-        return Principal(token.id, "token", token.scopes)
+            return None
+        return token, Principal(token.id, "token", token.scopes)
 
     def all(self) -> list[Token]:
         return self._catalog.tokens()
