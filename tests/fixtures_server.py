@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import pytest
 import wire
 
-READY = re.compile(r"Carboy is ready at (http://\S+)")
+READY = re.compile(r"Carboy is ready at (https?://\S+)")
 SHOWN = 100
 """Lines of a log that a failed test shows."""
 

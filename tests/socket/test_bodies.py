@@ -321,3 +321,21 @@ def test_a_client_that_leaves_before_its_answer_has_stored_its_file(live: Server
     connection.send(put_head(live, target, 5) + b"hello")
     connection.close()
     assert eventually(lambda: stored(live, target)) == b"hello"
+
+
+# --- Host ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("head", "status"), [
+    (b"GET /healthz HTTP/1.1\r\n\r\n", 400), (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400), (b"GET /healthz HTTP/1.1\r\nHost:\r\n\r\n", 200),
+    (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+])
+def test_a_request_of_http_1_1_has_one_host(live: Server, head: bytes, status: int) -> None:
+    """RFC 9112 section 3.2; it may be empty."""
+    with live.connect() as connection:
+        connection.send(head)
+        answer = connection.response()
+        assert answer.status == status
+        if status == 400:
+            assert "Host" in answer.json()["detail"]
+            assert connection.at_end()

@@ -15,6 +15,9 @@ from carboy.errors import ConfigError
 
 NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 """What a socket that doesn't block raises where it would have."""
+_EOF_IS_AN_END = ssl.OP_IGNORE_UNEXPECTED_EOF
+"""An end of the input without close_notify is an end like any other: HTTP knows itself whether a message was whole. Else OpenSSL
+would fail for good, and a client whose body is asked to end could not be answered."""
 
 
 def context_of(cert: str, key: str) -> ssl.SSLContext:
@@ -26,7 +29,7 @@ def context_of(cert: str, key: str) -> ssl.SSLContext:
     _must_open("tls_key", key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | _EOF_IS_AN_END
     context.set_alpn_protocols(["http/1.1"])
 
     def no_password() -> str:
