@@ -88,3 +88,19 @@ class OnDisk(Protocol):
 
     def open(self, key: Key) -> BinaryIO:
         """The blob, unbuffered, never through a symlink. Raises BytesMissing."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A storage that takes in files of the same machine without their bytes passing through the program."""
+
+    def adopt(self, source: int, *, link: bool = False) -> AbstractContextManager[tuple[Key, Writer, bool]]:
+        """A new blob with the bytes of the file that is open, its name durable, and a writer that holds it: flushed, they are durable.
+        With ``link`` by hard link where that can be: the last is True then, and the blob is as good as its owner leaves it."""
+
+    def put(self, key: Key, source: int, *, link: bool = False) -> bool:
+        """The open file's bytes become those of the blob, all at once and durably, whatever was there; the name is durable after
+        :meth:`sync`. For blobs that are complete. Whether it is a hard link (``link``)."""
+
+    def sync(self) -> None:
+        """The names of all blobs are on stable storage."""

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +25,7 @@ from carboy.errors import (
 )
 from carboy.model import Key, Span, key_for, new_id
 from carboy.storage.base import DriverState
+from carboy.storage.copying import copy_open_file, link_open_file, open_held
 from carboy.storage.local_writer import Headroom, LocalWriter, storage_error
 from carboy.storage.locks import try_lock
 
@@ -34,7 +35,7 @@ _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalStorage:
-    """See :class:`carboy.storage.base.Storage`; blobs are files, so it is also ``OnDisk``."""
+    """See :class:`carboy.storage.base.Storage`; blobs are files, so it is also ``OnDisk`` and ``Adopts``."""
 
     def __init__(self, root: Path, *, name: str = "local", durable: bool = True) -> None:
         self.name = name
@@ -114,6 +115,45 @@ class LocalStorage:
             os.close(fd)
         return True
 
+    # --- taking over files ---
+
+    @contextmanager
+    def adopt(self, source: int, *, link: bool = False) -> Iterator[tuple[Key, LocalWriter, bool]]:
+        linked = self._linked(source) if link else None
+        if linked is None:
+            size = os.fstat(source).st_size
+            with self.stage(size) as (key, writer):
+                writer.take(source, 0, size)
+                yield key, writer, False
+            return
+        key, fd = linked
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
+        try:
+            self._sync_folder(key)
+            yield key, writer, True
+        finally:
+            writer.close()
+
+    def put(self, key: Key, source: int, *, link: bool = False) -> bool:
+        folder, name = self._folder(key), f".{_name(key)}.new"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            linked = link and link_open_file(source, name, folder)
+            if not linked:
+                self._headroom().spend(os.fstat(source).st_size)
+                copy_open_file(source, name, folder, self._durable)
+            os.replace(name, _name(key), src_dir_fd=folder, dst_dir_fd=folder)
+            with suppress(FileNotFoundError):  # renaming a file onto another link of itself does nothing
+                os.unlink(name, dir_fd=folder)
+        except OSError as error:
+            raise storage_error(error) from error
+        return linked
+
+    def sync(self) -> None:
+        for number in range(256):
+            self._sync_folder(Key(f"{number:02x}/"))
+
     # --- reading ---
 
     def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
@@ -169,6 +209,22 @@ class LocalStorage:
                     return key, fd
             except OSError as error:
                 raise storage_error(error) from error
+            os.close(fd)
+
+    def _linked(self, source: int) -> tuple[Key, int] | None:
+        """A new link of the open file, and a descriptor that holds it; None where there can't be one. A sweeper may have found and
+        removed it before it was held; then another one is made."""
+        while True:
+            key = key_for(new_id())
+            folder, name = self._folder(key), _name(key)
+            try:
+                if not link_open_file(source, name, folder):
+                    return None
+                fd = open_held(name, folder)
+            except OSError as error:
+                raise storage_error(error) from error
+            if fd is None or self.size(key) is not None:
+                return (key, fd) if fd is not None else None
             os.close(fd)
 
     def _open(self, key: Key, flags: int) -> int | None:

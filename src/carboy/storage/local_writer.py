@@ -10,10 +10,10 @@ from collections.abc import Callable
 from carboy.errors import Busy, BytesMissing, CarboyError, RangeBusy, StorageFailed, StorageFull, StorageReadOnly
 from carboy.model import Key
 from carboy.storage.base import DriverState
+from carboy.storage.copying import copy_bytes
 from carboy.storage.locks import try_lock
 
 _PIECE = 2**20
-_COPY_IN_USERSPACE = {errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP}
 
 
 def storage_error(error: OSError) -> CarboyError:
@@ -85,16 +85,21 @@ class LocalWriter:
         return True
 
     def copy(self, key: Key, start: int, size: int) -> None:
-        self._headroom.spend(size)
         source = self._open(key)
         try:
             if os.fstat(source).st_size < start + size:
                 raise BytesMissing("a piece of the upload is cut", key=key)
-            _copy(source, start, self._fd, self._at, size)
-        except OSError as error:
-            raise storage_error(error) from error
+            self.take(source, start, size)
         finally:
             os.close(source)
+
+    def take(self, source: int, start: int, size: int) -> None:
+        """As :meth:`copy`, from an open file."""
+        self._headroom.spend(size)
+        try:
+            copy_bytes(source, start, self._fd, self._at, size)
+        except OSError as error:
+            raise storage_error(error) from error
         self._at += size
 
     def flush(self) -> DriverState:
@@ -116,24 +121,3 @@ class LocalWriter:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _copy(source: int, start: int, target: int, at: int, size: int) -> None:
-    """Copy between files; in the kernel where it can (copy_file_range(2), a reflink on file systems that share)."""
-    copy: Callable[..., int] = getattr(os, "copy_file_range", _copy_piece)
-    done = 0
-    while done < size:
-        try:
-            copied = copy(source, target, min(size - done, 2**30), start + done, at + done)
-        except OSError as error:
-            if error.errno not in _COPY_IN_USERSPACE or copy is _copy_piece:
-                raise
-            copy = _copy_piece
-            continue
-        if not copied:
-            raise OSError(errno.EIO, "a piece ended early")
-        done += copied
-
-
-def _copy_piece(source: int, target: int, size: int, start: int, at: int) -> int:
-    return os.pwrite(target, os.pread(source, min(size, _PIECE), start), at)
