@@ -25,7 +25,7 @@ from fixtures_postgres import PostgresServer
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from carboy.catalog import files, placing, sql, sqlite_writer, tables, upkeep, uploads
+from carboy.catalog import contents, files, placing, sql, sqlite_writer, tables, upkeep, uploads
 from carboy.catalog.base import Catalog
 from carboy.catalog.sessions import Session, Statement
 from carboy.catalog.sql import open_catalog
@@ -297,9 +297,13 @@ class TestUnavailable:
 
 class TestSchema:
     def test_migrations_make_the_tables(self, catalog: Catalog, tmp_path: Path) -> None:
-        """But for the index on an expression, which SQLAlchemy can't read back from SQLite."""
+        """But for the index on an expression, which SQLAlchemy can't read back from SQLite, and the tables of the full-text index."""
+        def ours(name: str | None, kind: str, parents: object) -> bool:
+            return kind != "table" or not str(name).startswith("texts_found")
+
+        options = {"compare_type": True, "include_name": ours}
         with create_engine(url_of(tmp_path), poolclass=NullPool).connect() as connection, warnings.catch_warnings(action="ignore"):
-            assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata) == []
+            assert compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata) == []
 
     def test_migrations_make_the_tables_in_postgresql(self, postgres_url: str) -> None:
         with create_engine(postgres_url, poolclass=NullPool).connect() as connection:
@@ -378,8 +382,8 @@ class TestStatements:
         assert "SCAN" not in plan and "TEMP B-TREE" not in plan
 
     @pytest.mark.parametrize("statement", [
-        files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, placing._USES, placing._OLD_VERSIONS,
-        placing._CONDEMNED, placing._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
+        files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
+        contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
         uploads._CHUNKS, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
     def test_every_question_has_its_index(self, catalog: Catalog, statement: Statement) -> None:
         plan = self.plan(catalog, statement)

@@ -125,7 +125,8 @@ class Catalog(Protocol):
         ``modified_at`` stay. Raises NotFound, PreconditionFailed. (file.update)"""
 
     def move(self, id: str, move: Move, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
-        """The file, with its id, versions, tags and links, goes to another path, of another space too; its owner and times stay. Where there is a
+        """The file, with its id, versions, tags and links, goes to another path, of another space too; its owner and times stay. Where
+        there is a
         file: ``refuse`` raises Conflict, ``rename`` finds a free name, ``replace`` deletes that one (as delete_file). Moving to where it is
         changes nothing. Raises NotFound, PathConflict, PreconditionFailed, QuotaExceeded. (file.move)"""
 
@@ -143,7 +144,8 @@ class Catalog(Protocol):
         """Every file in the folder, in one transaction; how many. (folder.trash)"""
 
     def restore(self, id: str, move: Move, *, now: float, by: Act | None = None) -> File:
-        """From the trash to ``move.to``, as :meth:`move` would. Its links live again. Raises NotFound unless it is in the trash. (file.restore)"""
+        """From the trash to ``move.to``, as :meth:`move` would. Its links live again. Raises NotFound unless it is in the trash.
+        (file.restore)"""
 
     def shelved(self, id: str) -> Shelved | None:
         """The file with this id, if it is in the trash or staged."""
@@ -152,11 +154,14 @@ class Catalog(Protocol):
         """What of a space is in the trash, whose path started with ``prefix``: last deleted first; with the next cursor."""
 
     def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None) -> list[Shelved]:
-        """All or none: durable, invisible files, without jobs, sums, usage or quota, until they are published or expire. Conditions are not looked at."""
+        """All or none: durable, invisible files, without jobs, sums, usage or quota, until they are published or expire. Conditions are
+        not looked at."""
 
     def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
-        """All or none: staged files take their paths, as ``place`` would have put them there: where a path has a file, that one gets the content and keeps
-        its id; else the staged file's id stays. Raises NotFound for what is not staged (any more), and what ``place`` raises. (file.create, file.replace)"""
+        """All or none: staged files take their paths, as ``place`` would have put them there: where a path has a file, that one gets the
+        content and keeps
+        its id; else the staged file's id stays. Raises NotFound for what is not staged (any more), and what ``place`` raises.
+        (file.create, file.replace)"""
 
     def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
         """What has been in the trash or staged too long."""
@@ -164,7 +169,8 @@ class Catalog(Protocol):
     # --- lists ---
     def listed(self, space: str, *, prefix: str = "", sort: SortKey = "path", descending: bool = False, filter: Filter = Filter(),
                cursor: str | None = None, limit: int = 100) -> Page:
-        """Files in this order (then by id), those that pass the filter; a cursor belongs to one order. Raises InvalidRequest for a cursor that isn't one."""
+        """Files in this order (then by id), those that pass the filter; a cursor belongs to one order. Raises InvalidRequest for a
+        cursor that isn't one."""
 
     def folder_sums(self, space: str, folders: Sequence[str]) -> dict[str, Folder]:
         """What lies in each of these folders (their paths with the slash; ``""`` is the space), at any depth; all are in the answer."""
@@ -174,7 +180,8 @@ class Catalog(Protocol):
 
     def search(self, space: str, words: Sequence[str], *, prefix: str = "", filter: Filter = Filter(), cursor: str | None = None,
                limit: int = 100) -> Page:
-        """Files whose path, metadata values or tags contain every word, anywhere, whatever the case; every character of a word stands for itself. Newest
+        """Files whose path, metadata values or tags contain every word, anywhere, whatever the case; every character of a word stands
+        for itself. Newest
         text first. What was committed before is found."""
 
     def read_texts(self, limit: int = 1000) -> int:

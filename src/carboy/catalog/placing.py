@@ -1,7 +1,4 @@
-"""A blob becomes a file's content, and what nothing refers to any more is condemned.
-
-Blobs' rows are locked before anyone looks at what refers to them, so that nobody can adopt a blob that is going.
-"""
+"""A blob becomes a file's content: the one way there, whatever brought it."""
 
 from __future__ import annotations
 
@@ -9,36 +6,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
-from sqlalchemy import ColumnElement, LargeBinary, SelectBase, bindparam, cast, delete, exists, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, SelectBase, bindparam, delete, exists, insert, literal_column, select, update
 
-from carboy.catalog import paths, reservations, rows
-from carboy.catalog.files import BY_ID_LOCKED, BY_PATH_LOCKED
+from carboy.catalog import auditing, paths, reservations, rows
+from carboy.catalog.contents import adopt, drop_blobs, keep_older
+from carboy.catalog.files import BY_PATH_LOCKED
 from carboy.catalog.sessions import Session, among, among_values, padded
-from carboy.catalog.tables import blobs, condemned, files, jobs, versions
-from carboy.errors import Conflict, NotFound, PathConflict
-from carboy.model import Blob, Condition, File, Placed, Placement, new_id
+from carboy.catalog.tables import files, jobs, tags, unread
+from carboy.catalog.tallying import Tally
+from carboy.errors import Conflict, PathConflict
+from carboy.model import Act, Blob, File, Placed, Placement, new_id
 
 _ONE: ColumnElement[int] = literal_column("1")
-_CONDEMNED = select(_ONE).where(condemned.c.storage == bindparam("storage"), condemned.c.key == bindparam("key"))
-_LOCK_BLOB = select(*rows.BLOB).where(blobs.c.id == bindparam("id")).with_for_update()
-_ADD_BLOB = insert(blobs).from_select(
-    list(blobs.c),
-    select(*[cast(bindparam(c.name), c.type) if isinstance(c.type, LargeBinary) else bindparam(c.name, type_=c.type)
-             for c in blobs.c]).where(~exists(_CONDEMNED)))
 _ADD_FILE = insert(files)
 _REPLACE_FILE = update(files).where(files.c.id == bindparam("file")).values(
-    {name: bindparam(name) for name in ("media_type", "metadata", "blob_id", "version", "modified_at")})
-_ADD_VERSION = insert(versions)
-_OLD_VERSIONS = (select(versions.c.number, versions.c.blob_id).where(versions.c.file_id == bindparam("file_id"))
-                 .order_by(versions.c.number.desc()))
-_DROP_VERSION = delete(versions).where(versions.c.file_id == bindparam("file_id"), versions.c.number == bindparam("number"))
+    {name: bindparam(name) for name in ("media_type", "metadata", "tags", "blob_id", "size", "version", "modified_at")})
 _ADD_JOB = insert(jobs)
-_DROP_FILE = delete(files).where(files.c.id == bindparam("id"))
-_DROP_JOBS = delete(jobs).where(jobs.c.blob_id == bindparam("id"))
-_DROP_BLOB = delete(blobs).where(blobs.c.id == bindparam("id"))
-_USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
-         .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id"))))
-_CONDEMN = insert(condemned)
+_ADD_TAG = insert(tags)
+_DROP_TAGS = delete(tags).where(tags.c.file_id == bindparam("file"))
+_ADD_UNREAD = insert(unread)
+_UNREAD = insert(unread).from_select(["file_id"], select(bindparam("file_id", type_=unread.c.file_id.type)).where(
+    ~exists(select(_ONE).where(unread.c.file_id == bindparam("file_id", type_=unread.c.file_id.type)))))
 _IN_FOLDER = (files.c.path >= bindparam("low"), files.c.path < bindparam("high"))
 _TAKEN = (select(_ONE).where(files.c.space == bindparam("space"), files.c.path == bindparam("path"))
           .union_all(select(_ONE).where(files.c.space == bindparam("space"), *_IN_FOLDER)))
@@ -52,30 +40,39 @@ def _in_the_way(count: int) -> SelectBase:
     return select(files.c.path).where(space, among(files.c.path, count)).union_all(select(within.c.path))
 
 
-def place(session: Session, placements: Sequence[Placement], now: float, release: str | None) -> list[Placed]:
+def place(session: Session, placements: Sequence[Placement], now: float, release: str | None, by: Act | None = None) -> list[Placed]:
     session.lock_paths([(placement.space, placement.path) for placement in placements])
-    placed = [_place(session, placement, now) for placement in placements]
+    tally = Tally()
+    placed = [_place(session, placement, now, tally, by) for placement in placements]
     if release is not None:
         reservations.release(session, release)
+    tally.settle(session)
     return placed
 
 
-def _place(session: Session, placement: Placement, now: float) -> Placed:
-    current = _current(session, placement.space, placement.path)
-    placement.condition.check(current)
-    if current and placement.on_conflict == "refuse":
-        raise Conflict("there is a file already", space=placement.space, path=placement.path)
-    if current and placement.on_conflict == "rename":
-        placement, current = replace(placement, path=_free_path(session, placement.space, placement.path)), None
-    blob = _adopt(session, placement.blob)
-    file = _replace(session, current, placement, blob, now) if current else _add(session, placement, blob, now)
-    for step in placement.steps:
-        session.run(_ADD_JOB, id=new_id(), blob_id=blob.id, file_id=file.id, step=step, state="queued", attempts=0, fence=0,
-                    lease_until=None, created_at=now, changed_at=now, result=None, failure=None)
-    return Placed(file, current is None)
+def _place(session: Session, placement: Placement, now: float, tally: Tally, by: Act | None) -> Placed:
+    found = current(session, placement.space, placement.path)
+    placement.condition.check(found)
+    path, found = make_way(session, placement.space, placement.path, found, placement.on_conflict)
+    placement = placement if path == placement.path else replace(placement, path=path)
+    blob = adopt(session, placement.blob)
+    file = replace_content(session, found, placement, blob, now, tally) if found else _add(session, placement, blob, now, tally)
+    queue_steps(session, file, placement.steps, now)
+    auditing.enter(session, by, "file.replace" if found else "file.create", at=now, space=file.space, path=file.path, file_id=file.id,
+                   facts={"size": file.size, "version": file.version})
+    return Placed(file, found is None)
 
 
-def _current(session: Session, space: str, path: str) -> File | None:
+def make_way(session: Session, space: str, path: str, found: File | None, on_conflict: str) -> tuple[str, File | None]:
+    """The path that a newcomer takes, and the file whose place it takes. Raises Conflict."""
+    if found and on_conflict == "refuse":
+        raise Conflict("there is a file already", space=space, path=path)
+    if found and on_conflict == "rename":
+        return _free_path(session, space, path), None
+    return path, found
+
+
+def current(session: Session, space: str, path: str) -> File | None:
     """The file at the path. Raises PathConflict if the path is a folder or goes through a file."""
     asked = padded([path, *paths.ancestors(path)])
     low, high = paths.inside(path)
@@ -104,71 +101,62 @@ def _free_path(session: Session, space: str, path: str) -> str:
             return free
 
 
-def _adopt(session: Session, blob: Blob) -> Blob:
-    """The blob as kept, locked; new ones are added. Raises NotFound if its bytes are condemned."""
-    row = session.one(_LOCK_BLOB, id=blob.id)
-    if row:
-        return rows.blob_of(row)
-    if session.run(_ADD_BLOB, **rows.blob_values(blob)) != 1:
-        raise NotFound("the stored bytes are being removed", blob=blob.id)
-    return blob
-
-
-def _add(session: Session, placement: Placement, blob: Blob, now: float) -> File:
+def _add(session: Session, placement: Placement, blob: Blob, now: float, tally: Tally) -> File:
     file = File(new_id(), placement.space, placement.path, placement.owner, placement.media_type, placement.metadata, blob,
-                version=1, created_at=now, modified_at=now)
-    session.run(_ADD_FILE, **rows.file_values(file))
+                version=1, created_at=now, modified_at=_made(placement, now), tags=placement.tags)
+    add_file(session, file)
+    session.run(_ADD_UNREAD, file_id=file.id)
+    tally.live(file.space, file.path, file.owner, 1, file.size)
+    tally.limit(file.space, file.owner, placement.limits)
     return file
 
 
-def _replace(session: Session, old: File, placement: Placement, blob: Blob, now: float) -> File:
-    """The file keeps its identity, owner and birth."""
+def _made(placement: Placement, now: float) -> float:
+    return now if placement.modified_at is None else placement.modified_at
+
+
+def add_file(session: Session, file: File) -> None:
+    """A new row of ``files`` and its tags."""
+    session.run(_ADD_FILE, **rows.file_values(file))
+    for tag in file.tags:
+        session.run(_ADD_TAG, file_id=file.id, tag=tag)
+
+
+def replace_content(session: Session, old: File, placement: Placement, blob: Blob, now: float, tally: Tally) -> File:
+    """The file keeps its identity, owner and birth, and its tags where none are given."""
     fresh = blob.id != old.blob.id
-    file = replace(old, media_type=placement.media_type, metadata=placement.metadata, blob=blob, modified_at=now,
-                   version=old.version + fresh)
-    session.run(_REPLACE_FILE, file=file.id, media_type=file.media_type, metadata=rows.dump(file.metadata), blob_id=blob.id,
-                version=file.version, modified_at=now)
+    file = replace(old, media_type=placement.media_type, metadata=placement.metadata, tags=placement.tags or old.tags, blob=blob,
+                   modified_at=_made(placement, now), version=old.version + fresh)
+    session.run(_REPLACE_FILE, file=file.id, media_type=file.media_type, metadata=rows.dump(file.metadata),
+                tags=rows.dump_tags(file.tags), blob_id=blob.id, size=blob.size, version=file.version,
+                modified_at=file.modified_at)
+    if file.tags != old.tags:
+        set_tags(session, file)
+    if file.tags != old.tags or file.metadata != old.metadata:
+        mark_unread(session, file.id)
+    tally.live(file.space, file.path, file.owner, 0, file.size - old.size)
+    tally.limit(file.space, file.owner, placement.limits)
     if fresh and placement.keep_versions > 0:
-        _keep_version(session, old, placement.keep_versions, now)
+        keep_older(session, old, placement.keep_versions, now, tally)
     elif fresh:
         drop_blobs(session, [old.blob.id], now)
     return file
 
 
-def _keep_version(session: Session, old: File, keep: int, now: float) -> None:
-    session.run(_ADD_VERSION, file_id=old.id, number=old.version, blob_id=old.blob.id, media_type=old.media_type,
-                created_at=old.modified_at)
-    beyond = session.rows(_OLD_VERSIONS, file_id=old.id)[keep:]
-    for number, _ in beyond:
-        session.run(_DROP_VERSION, file_id=old.id, number=number)
-    drop_blobs(session, [blob_id for _, blob_id in beyond], now)
+def set_tags(session: Session, file: File) -> None:
+    """The rows of ``tags`` are the file's tags again."""
+    session.run(_DROP_TAGS, file=file.id)
+    for tag in file.tags:
+        session.run(_ADD_TAG, file_id=file.id, tag=tag)
 
 
-def delete_file(session: Session, id: str, now: float, etags: tuple[str, ...] | None) -> File | None:
-    row = session.one(BY_ID_LOCKED, id=id)
-    if row is None:
-        return None
-    file = rows.file_of(row)
-    if etags is not None:
-        Condition(etags=etags).check(file)
-    older = session.rows(_OLD_VERSIONS, file_id=id)
-    session.run(_DROP_FILE, id=id)
-    drop_blobs(session, [file.blob.id, *[blob_id for _, blob_id in older]], now)
-    return file
+def mark_unread(session: Session, file_id: str) -> None:
+    """What a search looks in has changed."""
+    session.run(_UNREAD, file_id=file_id)
 
 
-def drop_blobs(session: Session, blob_ids: Sequence[str], now: float) -> None:
-    """Forget those that nothing refers to, and condemn their bytes. In one order, so that no two wait for each other."""
-    for blob_id in sorted(set(blob_ids)):
-        row = session.one(_LOCK_BLOB, id=blob_id)
-        if row and not session.one(_USES, id=blob_id):
-            blob = rows.blob_of(row)
-            session.run(_DROP_JOBS, id=blob_id)
-            session.run(_DROP_BLOB, id=blob_id)
-            condemn(session, blob.storage, blob.key, now)
-
-
-def condemn(session: Session, storage: str, key: str, now: float) -> None:
-    """From now on the sweeper may remove these bytes."""
-    if not session.one(_CONDEMNED, storage=storage, key=key):
-        session.run(_CONDEMN, storage=storage, key=key, since=now)
+def queue_steps(session: Session, file: File, steps: Sequence[str], now: float) -> None:
+    """Each step becomes a queued job."""
+    for step in steps:
+        session.run(_ADD_JOB, id=new_id(), blob_id=file.blob.id, file_id=file.id, step=step, state="queued", attempts=0, fence=0,
+                    lease_until=None, created_at=now, changed_at=now, result=None, failure=None)

@@ -9,14 +9,15 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from carboy.catalog import completing, files, placing, reservations, tokens, upkeep, uploads
-from carboy.catalog.base import Catalog, ChunkTotals, Reservation
+from carboy.catalog import completing, editing, files, moving, placing, recounting, reservations, shelving, tokens, upkeep, uploads
+from carboy.catalog.base import Catalog, ChunkTotals, Move, Reservation
 from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database
 from carboy.catalog.spans import Combine
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.errors import ConfigError
 from carboy.model import (
+    Act,
     Blob,
     Chunk,
     File,
@@ -25,6 +26,8 @@ from carboy.model import (
     Placed,
     Placement,
     Progress,
+    Publication,
+    Shelved,
     Span,
     Token,
     Upload,
@@ -97,11 +100,52 @@ class SqlCatalog:
               folders: bool = False) -> Page:
         return self._database.read(lambda session: files.page(session, space, prefix, cursor, limit, folders))
 
-    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None) -> list[Placed]:
-        return self._database.write(lambda session: placing.place(session, placements, now, release))
+    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None) -> list[Placed]:
+        return self._database.write(lambda session: placing.place(session, placements, now, release, by))
 
-    def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None) -> File | None:
-        return self._database.write(lambda session: placing.delete_file(session, id, now, etags))
+    def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File | None:
+        return self._database.write(lambda session: shelving.delete_file(session, id, now, etags, by))
+
+    def update_file(self, id: str, *, metadata: Mapping[str, Any] | None = None, tags: Sequence[str] | None = None, now: float,
+                    etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
+        return self._database.write(lambda session: editing.update_file(session, id, metadata, tags, now, etags, by))
+
+    def restore_version(self, id: str, number: int, *, keep: int, now: float, etags: tuple[str, ...] | None = None,
+                        by: Act | None = None) -> File:
+        return self._database.write(lambda session: editing.restore_version(session, id, number, keep, now, etags, by))
+
+    def move(self, id: str, move: Move, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
+        return self._database.write(lambda session: moving.move(session, id, move, now, etags, by))
+
+    def move_folder(self, space: str, folder: str, move: Move, *, now: float, by: Act | None = None) -> int:
+        return self._database.write(lambda session: moving.move_folder(session, space, folder, move, now, by))
+
+    # --- the shelf ---
+
+    def trash_file(self, id: str, *, now: float, expires_at: float, etags: tuple[str, ...] | None = None,
+                   by: Act | None = None) -> File | None:
+        return self._database.write(lambda session: shelving.trash_file(session, id, now, expires_at, etags, by))
+
+    def trash_folder(self, space: str, folder: str, *, now: float, expires_at: float, by: Act | None = None) -> int:
+        return self._database.write(lambda session: shelving.trash_folder(session, space, folder, now, expires_at, by))
+
+    def restore(self, id: str, move: Move, *, now: float, by: Act | None = None) -> File:
+        return self._database.write(lambda session: shelving.restore(session, id, move, now, by))
+
+    def shelved(self, id: str) -> Shelved | None:
+        return self._database.read(lambda session: shelving.shelved(session, id))
+
+    def trashed(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Shelved], str | None]:
+        return self._database.read(lambda session: shelving.trashed(session, space, prefix, cursor, limit))
+
+    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None) -> list[Shelved]:
+        return self._database.write(lambda session: shelving.stage(session, placements, now, expires_at, release))
+
+    def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
+        return self._database.write(lambda session: shelving.publish(session, publications, now, by))
+
+    def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
+        return self._database.read(lambda session: shelving.expired(session, now, limit))
 
     def versions(self, file_id: str) -> list[Version]:
         return self._database.read(lambda session: files.versions_of(session, file_id))
@@ -135,9 +179,9 @@ class SqlCatalog:
     def chunk_totals(self, upload_id: str) -> ChunkTotals:
         return self._database.read(lambda session: uploads.chunk_totals(session, upload_id))
 
-    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float) -> Placed:
+    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
         return self._database.write(lambda session: completing.complete(
-            session, upload_id, placement, now=now, expires_at=expires_at))
+            session, upload_id, placement, now=now, expires_at=expires_at, by=by))
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
                    expires_at: float) -> bool:
@@ -181,6 +225,12 @@ class SqlCatalog:
 
     def set_sha256(self, blob_id: str, sha256: bytes) -> None:
         self._database.write(lambda session: upkeep.set_sha256(session, blob_id, sha256))
+
+    def set_damaged(self, blob_id: str, at: float | None) -> bool:
+        return self._database.write(lambda session: editing.set_damaged(session, blob_id, at))
+
+    def miscounted(self) -> list[str]:
+        return self._database.view(recounting.miscounted)
 
     # --- tokens ---
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, SelectBase, and_, bindparam, delet
 
 from carboy.catalog import rows
 from carboy.catalog.base import ChunkTotals, Reservation
-from carboy.catalog.placing import condemn
+from carboy.catalog.contents import condemn
 from carboy.catalog.reservations import release, renew, shrink
 from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.spans import Combine, merged

@@ -5,6 +5,8 @@ Sums are taken from what is there, so that quotas are right from the first reque
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -115,18 +117,19 @@ def _fill_folders() -> None:
     """A page at a time, by path: of what is summed only the folders that are open are held."""
     connection = op.get_bind()
     folders = sa.table("folders", *map(sa.column, ("space", "path", "files", "bytes")))
-    files = connection.execution_options(yield_per=1000).execute(sa.text("SELECT space, path, size FROM files ORDER BY space, path"))
-    open_: list[dict[str, object]] = []
+    every = sa.text("SELECT space, path, size FROM files ORDER BY space, path").execution_options(yield_per=1000)
+    files = connection.execute(every)
+    open_: list[dict[str, Any]] = []
     for space, path, size in files:
         while open_ and not (open_[-1]["space"] == space and path.startswith(open_[-1]["path"])):
             connection.execute(folders.insert(), open_.pop())
-        at = path.find("/", len(str(open_[-1]["path"])) if open_ else 0)
+        at = path.find("/", len(open_[-1]["path"]) if open_ else 0)
         while at >= 0:
             open_.append({"space": space, "path": path[:at + 1], "files": 0, "bytes": 0})
             at = path.find("/", at + 1)
         for folder in open_:
-            folder["files"] += 1  # type: ignore[operator]
-            folder["bytes"] += size  # type: ignore[operator]
+            folder["files"] += 1
+            folder["bytes"] += size
     for folder in open_:
         connection.execute(folders.insert(), folder)
 

@@ -1,0 +1,93 @@
+"""Which contents are kept: a file's older ones, and what nothing refers to any more is condemned.
+
+Blobs' rows are locked before anyone looks at what refers to them, so that nobody can adopt a blob that is going.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, LargeBinary, bindparam, cast, delete, exists, insert, literal_column, select
+
+from carboy.catalog import rows
+from carboy.catalog.sessions import Session
+from carboy.catalog.tables import blobs, condemned, files, jobs, versions
+from carboy.catalog.tallying import Tally
+from carboy.errors import NotFound
+from carboy.model import Blob, File
+
+_ONE: ColumnElement[int] = literal_column("1")
+_CONDEMNED = select(_ONE).where(condemned.c.storage == bindparam("storage"), condemned.c.key == bindparam("key"))
+_LOCK_BLOB = select(*rows.BLOB).where(blobs.c.id == bindparam("id")).with_for_update()
+_ADD_BLOB = insert(blobs).from_select(
+    list(blobs.c),
+    select(*[cast(bindparam(c.name), c.type) if isinstance(c.type, LargeBinary) else bindparam(c.name, type_=c.type)
+             for c in blobs.c]).where(~exists(_CONDEMNED)))
+_DROP_JOBS = delete(jobs).where(jobs.c.blob_id == bindparam("id"))
+_DROP_BLOB = delete(blobs).where(blobs.c.id == bindparam("id"))
+_USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
+         .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id"))))
+_CONDEMN = insert(condemned)
+_ADD_VERSION = insert(versions)
+_OLDER = (select(versions.c.number, versions.c.blob_id, blobs.c.size).join_from(versions, blobs, versions.c.blob_id == blobs.c.id)
+          .where(versions.c.file_id == bindparam("file_id")).order_by(versions.c.number.desc()))
+_DROP_VERSION = delete(versions).where(versions.c.file_id == bindparam("file_id"), versions.c.number == bindparam("number"))
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """An older content of a file, as far as keeping it goes."""
+
+    number: int
+    blob_id: str
+    size: int
+
+
+def older_of(session: Session, file_id: str) -> list[Older]:
+    """Newest first."""
+    return [Older(*row) for row in session.rows(_OLDER, file_id=file_id)]
+
+
+def keep_older(session: Session, old: File, keep: int, now: float, tally: Tally) -> None:
+    """The content that a file had becomes a version of it; the oldest beyond ``keep`` go."""
+    session.run(_ADD_VERSION, file_id=old.id, number=old.version, blob_id=old.blob.id, media_type=old.media_type,
+                created_at=old.modified_at)
+    tally.kept(old.space, old.owner, older=old.size)
+    beyond = older_of(session, old.id)[keep:]
+    for older in beyond:
+        drop_older(session, old, older, tally)
+    drop_blobs(session, [older.blob_id for older in beyond], now)
+
+
+def drop_older(session: Session, file: File, older: Older, tally: Tally) -> None:
+    """The file has this version no more; what becomes of its blob is the caller's."""
+    session.run(_DROP_VERSION, file_id=file.id, number=older.number)
+    tally.kept(file.space, file.owner, older=-older.size)
+
+
+def adopt(session: Session, blob: Blob) -> Blob:
+    """The blob as kept, locked; new ones are added. Raises NotFound if its bytes are condemned."""
+    row = session.one(_LOCK_BLOB, id=blob.id)
+    if row:
+        return rows.blob_of(row)
+    if session.run(_ADD_BLOB, **rows.blob_values(blob)) != 1:
+        raise NotFound("the stored bytes are being removed", blob=blob.id)
+    return blob
+
+
+def drop_blobs(session: Session, blob_ids: Sequence[str], now: float) -> None:
+    """Forget those that nothing refers to, and condemn their bytes. In one order, so that no two wait for each other."""
+    for blob_id in sorted(set(blob_ids)):
+        row = session.one(_LOCK_BLOB, id=blob_id)
+        if row and not session.one(_USES, id=blob_id):
+            blob = rows.blob_of(row)
+            session.run(_DROP_JOBS, id=blob_id)
+            session.run(_DROP_BLOB, id=blob_id)
+            condemn(session, blob.storage, blob.key, now)
+
+
+def condemn(session: Session, storage: str, key: str, now: float) -> None:
+    """From now on the sweeper may remove these bytes."""
+    if not session.one(_CONDEMNED, storage=storage, key=key):
+        session.run(_CONDEMN, storage=storage, key=key, since=now)
