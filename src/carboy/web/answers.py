@@ -1,0 +1,304 @@
+"""What the API answers, as models. They describe (``/openapi.json`` is made from them); :mod:`carboy.web.render` makes the
+answers, and tests hold the one against the other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from carboy.model import Action
+from carboy.web.schemas import OnConflict
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Cursor = Annotated[str | None, Field(description="Of the next page; null on the last one.")]
+Hex = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
+class Answer(BaseModel):
+    """A JSON object. Members may be added to it one day."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Problem(Answer):
+    """What went wrong (RFC 9457); further members are facts of the case."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, Field(description="Stable; what programs look at.")]
+    detail: str | None = None
+
+
+class File(Answer):
+    """A file."""
+
+    id: Hex
+    space: str
+    path: str
+    name: str
+    size: int
+    media_type: str
+    etag: str
+    version: Annotated[int, Field(description="Counts the contents it has had, from 1.")]
+    crc64nvme: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
+    owner: str | None
+    metadata: dict[str, Any]
+    tags: list[str]
+    created_at: Time
+    modified_at: Time
+    url: str
+    content_url: str
+
+
+class Files(Answer):
+    """Files that one request made."""
+
+    files: list[File]
+
+
+class FilePage(Files):
+    """A page of files, and of folders where they were asked for."""
+
+    folders: list[str]
+    next: Cursor
+
+
+class Version(Answer):
+    """One of the contents of a file."""
+
+    number: int
+    current: bool
+    size: int
+    media_type: str
+    etag: str
+    crc64nvme: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
+    created_at: Time
+    content_url: str
+
+
+class Versions(Answer):
+    """The contents of a file, the newest first."""
+
+    versions: list[Version]
+
+
+class Folder(Answer):
+    """A folder, and what lies in it at any depth."""
+
+    path: str
+    files: int
+    bytes: int
+
+
+class FolderPage(Answer):
+    """A page of folders."""
+
+    folders: list[Folder]
+    next: Cursor
+
+
+class FolderDone(Answer):
+    """How many files it was about."""
+
+    files: int
+
+
+class Trashed(Answer):
+    """A file in the trash."""
+
+    file: File
+    deleted_at: Time
+    deleted_by: str | None
+    expires_at: Time
+
+
+class TrashPage(Answer):
+    """A page of the trash, last deleted first."""
+
+    trash: list[Trashed]
+    next: Cursor
+
+
+class Purged(Answer):
+    """How many files are gone for good."""
+
+    files: int
+
+
+class Link(Answer):
+    """A link, without its password."""
+
+    id: Hex
+    kind: Literal["file", "folder", "inbox"]
+    space: str
+    path: str
+    file_id: Hex | None
+    name: str
+    url: Annotated[str, Field(description="What is given to others.")]
+    password: Annotated[bool, Field(description="Whether it has one.")]
+    max_uses: int | None
+    max_size: int | None
+    max_bytes: int | None
+    uses: int
+    received: int
+    created_by: str | None
+    created_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+
+
+class LinkPage(Answer):
+    """A page of links."""
+
+    links: list[Link]
+    next: Cursor
+
+
+class Upload(Answer):
+    """An upload under way."""
+
+    id: Hex
+    state: Literal["receiving", "complete", "cancelled", "failed", "expired"]
+    space: str
+    path: str
+    protocol: str
+    size: int | None
+    received: int
+    offset: int
+    missing: list[list[int]]
+    metadata: dict[str, Any]
+    created_at: Time
+    expires_at: Time
+    file_id: Hex | None
+    failure: str | None
+
+
+class UploadPage(Answer):
+    """A page of uploads."""
+
+    uploads: list[Upload]
+    next: Cursor
+
+
+class Usage(Answer):
+    """What is kept, and what may be: bytes. ``used`` is ``bytes``, ``older`` and ``trash`` together."""
+
+    files: int
+    bytes: int
+    older: int
+    trash: int
+    used: int
+    quota: int | None
+    free: int | None
+
+
+class Space(Answer):
+    """A space, its rules, and what is kept in it."""
+
+    name: str
+    actions: list[Action]
+    accept: list[str]
+    max_size: int
+    on_conflict: OnConflict
+    versions: int
+    trash: Annotated[float, Field(description="Seconds that deleted files can be restored; 0 deletes at once.")]
+    private: bool
+    public: Literal["", "read", "write"]
+    usage: Annotated[Usage | None, Field(description="Of the whole space; null for who may see nothing of it.")]
+    own: Annotated[Usage | None, Field(description="One's own; null for nobody.")]
+
+
+class Spaces(Answer):
+    """The spaces in which one may do something."""
+
+    spaces: list[Space]
+
+
+class Token(Answer):
+    """A token, without its secret."""
+
+    id: Hex
+    name: str
+    scopes: dict[str, list[Action]]
+    created_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+
+
+class TokenMade(Token):
+    """A new token with its secret, which is shown only now."""
+
+    secret: str
+
+
+class Tokens(Answer):
+    """All tokens."""
+
+    tokens: list[Token]
+
+
+class Entry(Answer):
+    """One thing that somebody did."""
+
+    id: int
+    at: Time
+    principal: str | None
+    kind: str
+    request: str
+    address: str
+    action: str
+    space: str | None
+    path: str | None
+    file_id: str | None
+    facts: dict[str, Any]
+
+
+class EntryPage(Answer):
+    """A page of the audit log, the newest first."""
+
+    entries: list[Entry]
+    next: Cursor
+
+
+class Result(Answer):
+    """What came of one operation: the file where there is one, else the problem."""
+
+    index: int
+    status: int
+    file: File | None = None
+    problem: Problem | None = None
+
+
+class Results(Answer):
+    """What came of each operation, in their order."""
+
+    results: list[Result]
+    succeeded: int
+    failed: int
+
+
+class Zip(Answer):
+    """A zip that waits to be fetched."""
+
+    id: Hex
+    url: str
+    name: str
+    size: int
+    files: int
+    expires_at: Time
+
+
+class Health(Answer):
+    """That all is well."""
+
+    status: str
+
+
+class Message(Answer):
+    """What the classic endpoints say."""
+
+    message: str
