@@ -172,6 +172,10 @@ class Catalog(Protocol):
         """Files in this order (then by id), those that pass the filter; a cursor belongs to one order. Raises InvalidRequest for a
         cursor that isn't one."""
 
+    def folders(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Folder], str | None]:
+        """The folders that begin with ``prefix``, cut at the next slash behind it, by path, with what lies in each at any depth; with
+        the next cursor. Costs what it shows, however many files there are."""
+
     def folder_sums(self, space: str, folders: Sequence[str]) -> dict[str, Folder]:
         """What lies in each of these folders (their paths with the slash; ``""`` is the space), at any depth; all are in the answer."""
 

@@ -9,7 +9,20 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from carboy.catalog import completing, editing, files, moving, placing, recounting, reservations, shelving, tokens, upkeep, uploads
+from carboy.catalog import (
+    completing,
+    editing,
+    files,
+    moving,
+    placing,
+    recounting,
+    reservations,
+    shelving,
+    subfolders,
+    tokens,
+    upkeep,
+    uploads,
+)
 from carboy.catalog.base import Catalog, ChunkTotals, Move, Reservation
 from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database
@@ -21,6 +34,7 @@ from carboy.model import (
     Blob,
     Chunk,
     File,
+    Folder,
     Key,
     Page,
     Placed,
@@ -146,6 +160,9 @@ class SqlCatalog:
 
     def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
         return self._database.read(lambda session: shelving.expired(session, now, limit))
+
+    def folders(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Folder], str | None]:
+        return self._database.view(lambda session: subfolders.page(session, space, prefix, cursor, limit))
 
     def versions(self, file_id: str) -> list[Version]:
         return self._database.read(lambda session: files.versions_of(session, file_id))

@@ -118,7 +118,8 @@ class FilesQuery(SpaceQuery):
                                                "`q` and filters.")] = False
     sort: Annotated[Literal["path", "modified", "size"], Field(description="What the order goes by. Not looked at with `q`.")] = "path"
     descending: Annotated[Flag, Field(description="The other way round.")] = False
-    q: Annotated[str, Field(max_length=1000, description="Words that are all in the path, the metadata or the tags, whatever the case.")] = ""
+    q: Annotated[str, Field(max_length=1000,
+                            description="Words that are all in the path, the metadata or the tags, whatever the case.")] = ""
     media_type: Annotated[Plain | None, Field(description="A type, or `image/*`.")] = None
     owner: Plain | None = None
     tag: Annotated[list[Tag], Field(max_length=MAX_TAGS, description="Tags that must all be there.")] = []
