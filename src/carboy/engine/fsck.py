@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from carboy import checksums
 from carboy.catalog.base import Catalog, batched
+from carboy.engine.reading import stored
 from carboy.errors import StorageFailed
 from carboy.model import Blob, Key
 from carboy.storage.base import Storage
@@ -55,8 +54,10 @@ class Fsck:
             return Finding("missing", storage.name, blob.key, "the catalog names it, the storage has no such bytes")
         if size != blob.size:
             return Finding("cut", storage.name, blob.key, f"{size} bytes are stored, {blob.size} are in the catalog")
+        if blob.damaged_at is not None and not deep:
+            return Finding("damaged", storage.name, blob.key, "a scrub found that the bytes are not the ones that were received")
         try:
-            if deep and not _sound(storage, blob):
+            if deep and not stored(storage, blob).fits(blob):
                 return Finding("damaged", storage.name, blob.key, "the bytes are not the ones that were received")
         except StorageFailed as error:
             return Finding("missing", storage.name, blob.key, error.detail)
@@ -79,12 +80,3 @@ class Fsck:
 
         storage.delete(key, unless=ask)
         return not asked or asked[0]
-
-
-def _sound(storage: Storage, blob: Blob) -> bool:
-    crc, sha256 = 0, hashlib.sha256()
-    for piece in storage.read(blob.key):
-        crc = checksums.crc64nvme(piece, crc)
-        if blob.sha256 is not None:
-            sha256.update(piece)
-    return crc == blob.crc64nvme and (blob.sha256 is None or sha256.digest() == blob.sha256)

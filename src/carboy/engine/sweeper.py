@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from carboy.catalog.base import Catalog, batched
 from carboy.config import Settings
+from carboy.engine.holding import Removal
 from carboy.engine.uploads import Uploads
 from carboy.errors import CarboyError, StorageFailed
 from carboy.model import Key
@@ -39,15 +40,18 @@ class Sweeper:
         self._storages = storages
         self._uploads = uploads
         self._clock = clock
+        self._removal = Removal(settings.data)
 
     def run(self, *, orphans: bool = True, grace: float | None = None) -> Swept:
-        """One round. ``grace`` in seconds overrides the setting ``delete_grace``."""
+        """One round. ``grace`` in seconds overrides the setting ``delete_grace``. Bytes stay while a backup holds their removal off."""
         swept = Swept()
         now = self._clock()
         swept.completed = self._complete()
         swept.expired = self._expire(now)
-        swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
-        swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
+        with self._removal.allowed() as allowed:
+            if allowed:
+                swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
+                swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
         swept.purged = self._catalog.purge(now=now)
         return swept
 

@@ -1,0 +1,50 @@
+"""Holding off the removal of bytes while somebody copies them.
+
+A lock on ``data/removal.lock``: those who copy share it, the sweeper removes only while it has it alone. The kernel frees
+it when a process dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class Removal:
+    """The right to remove stored bytes, in all processes on one data folder."""
+
+    def __init__(self, data: Path) -> None:
+        self._path = data / "removal.lock"
+
+    @contextmanager
+    def held_off(self) -> Iterator[None]:
+        """Nothing that was ever in the catalog is removed meanwhile; waits for a removal under way."""
+        file = self._open()
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def allowed(self) -> Iterator[bool]:
+        """Whether bytes may be removed now; nobody begins to copy them meanwhile."""
+        file = self._open()
+        try:
+            yield _taken(file)
+        finally:
+            os.close(file)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _taken(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
