@@ -44,13 +44,15 @@ class Application:
         try:
             response = self._answer(call)
         except (CarboyError, HTTPException) as error:
-            response = http.problem(error)
+            response = http.problem(error, call.id)
             if response.status_code >= 500:
                 _report(call.method, error, unexpected=response.status_code not in (503, 507))
         except Exception as error:
             log.exception("%s failed", call.method)
-            response = http.problem(error)
+            response = http.problem(error, call.id)
         call.close_unless_read()
+        response.headers["X-Request-ID"] = call.id
+        environ["carboy.principal"] = call.known_principal
         return response(environ, start_response)
 
     def _answer(self, call: Call) -> Response:

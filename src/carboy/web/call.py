@@ -18,7 +18,7 @@ from carboy.streams import BufferPool, Source
 from carboy.web import http
 from carboy.web.auth import principal_of
 from carboy.web.body import source_of
-from carboy.web.logs import escaped
+from carboy.web.logs import begin_request, escaped
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy.upload")
@@ -41,6 +41,7 @@ class Call:
         self.services = web.services
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
+        self.id = environ["carboy.request_id"] = begin_request()
 
     @cached_property
     def request(self) -> Request:
@@ -50,6 +51,12 @@ class Call:
     def principal(self) -> Principal:
         """Raises Unauthenticated for a token that proves nothing."""
         return principal_of(self.environ, self.services.tokens)
+
+    @property
+    def known_principal(self) -> str | None:
+        """The id of who asks, where that has been found out."""
+        principal: Principal | None = self.__dict__.get("principal")
+        return principal.id if principal else None
 
     @cached_property
     def length(self) -> int | None:

@@ -72,23 +72,21 @@ _RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailab
 # --- problems ------------------------------------------------------------------------------------------------------
 
 
-def problem(error: Exception) -> Response:
+def problem(error: Exception, request_id: str = "") -> Response:
     """The error as an ``application/problem+json`` response (RFC 9457).
 
-    Members: type, title, status, detail, code and the error's facts. A 500 tells only its title and code, whatever the
-    error knows; an exception that isn't Carboy's or Werkzeug's is a 500 that tells nothing.
+    Members: type, title, status, detail, code, the request's id where there is one, and the error's facts. A 500 tells only
+    title, code and id, whatever the error knows; an exception that isn't Carboy's or Werkzeug's is a 500 that tells nothing.
     """
-    if isinstance(error, CarboyError):
-        return _carboy_problem(error)
     if isinstance(error, HTTPException) and error.code is not None:
-        return _werkzeug_problem(error, error.code)
-    return _carboy_problem(CarboyError(""))
+        return _werkzeug_problem(error, error.code, request_id)
+    return _carboy_problem(error if isinstance(error, CarboyError) else CarboyError(""), request_id)
 
 
-def _carboy_problem(error: CarboyError) -> Response:
+def _carboy_problem(error: CarboyError, request_id: str) -> Response:
     status = STATUS[error.code]
     told = {**error.facts, "detail": error.detail} if status != 500 else {}
-    response = _render(status, error.code, error.title, told)
+    response = _render(status, error.code, error.title, told, request_id)
     for name, value in _fields(error).items():
         response.headers[name] = value
     return response
@@ -105,18 +103,20 @@ def _fields(error: CarboyError) -> dict[str, str]:
     return fields
 
 
-def _werkzeug_problem(error: HTTPException, status: int) -> Response:
+def _werkzeug_problem(error: HTTPException, status: int, request_id: str) -> Response:
     code = re.sub(r"[^a-z]+", "_", error.name.lower()).strip("_")
     told = {"detail": error.description} if error.description and status < 500 else {}
-    response = _render(status, code, error.name, told)
+    response = _render(status, code, error.name, told, request_id)
     for name, value in error.get_headers():
         if name.lower() in ("allow", "www-authenticate", "retry-after", "content-range"):
             response.headers[name] = value
     return response
 
 
-def _render(status: int, code: str, title: str, told: Mapping[str, Any]) -> Response:
+def _render(status: int, code: str, title: str, told: Mapping[str, Any], request_id: str) -> Response:
     members = {**told, "type": f"urn:carboy:problem:{code}", "title": title, "status": status, "code": code}
+    if request_id:
+        members["request_id"] = request_id
     body = json.dumps(members, default=str) + "\n"
     return Response(body, status, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
                     content_type="application/problem+json")
@@ -159,13 +159,17 @@ def json_object(data: bytes) -> dict[str, Any]:
     """A body as a JSON object. Raises InvalidRequest, also for an escape that stands for no character: a lone surrogate is
     nothing that could be stored or written again."""
     try:
-        value = json.loads(data)
-        json.dumps(value, ensure_ascii=False).encode()
+        value = json.loads(data, parse_constant=_no_number)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise InvalidRequest("the body is not JSON") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
     return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
 
 
 # --- dates, names --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from carboy import mediatypes
 from carboy.bootstrap import Services, open_carboy, prepare
 from carboy.config import Settings
 from carboy.errors import ConfigError
-from carboy.web import worker
+from carboy.web import access, worker
 from carboy.web.app import Application
 from carboy.web.tls import context_of
 from carboy.web.upkeep import Upkeep
@@ -42,6 +42,8 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
         self.cfg.set("when_ready", _announce)
         self.cfg.set("pre_request", worker.hold_continue)
+        if self.settings.access_log:
+            self.cfg.set("post_request", access.log_request)
         self.cfg.set("post_worker_init", self._start_upkeep)
 
     def _load_certificate(self) -> None:
@@ -119,10 +121,11 @@ def _show(secret: str, path: Path) -> None:
 
 def log_to_stderr(settings: Settings) -> None:
     """Carboy's log lines, as text or JSON, to standard error."""
-    from carboy.web.logs import formatter
+    from carboy.web.logs import RequestIds, formatter
 
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings.log_format))
+    handler.addFilter(RequestIds())
     logger = logging.getLogger("carboy")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

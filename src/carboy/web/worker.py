@@ -35,7 +35,8 @@ from werkzeug.exceptions import (
     RequestURITooLarge,
 )
 
-from carboy.web import http, tls
+from carboy.web import access, http, tls
+from carboy.web.logs import begin_request
 
 MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -196,8 +197,8 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other, and so is one that
         breaks off its TLS."""
-        if req.version >= (1, 1) and sum(name == "HOST" for name, _ in req.headers) != 1:
-            raise BadRequest("An HTTP/1.1 request has exactly one Host field (RFC 9112 section 3.2).")
+        if req.version >= (1, 1) and not any(name == "HOST" for name, _ in req.headers):
+            raise BadRequest("An HTTP/1.1 request needs a Host field (RFC 9112 section 3.2).")
         try:
             return bool(super().handle_request(req, conn))
         except (TimeoutError, ssl.SSLError) as error:
@@ -249,9 +250,13 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         self._answer_problem(client, addr, refusal)
 
     def _answer_problem(self, sock: socket.socket, client: Any, refusal: HTTPException) -> None:
-        self.log.info("%s to %s", refusal.code, client[0] if isinstance(client, tuple) else "-")
+        id = begin_request()
+        answer = http.problem(refusal, id)
+        answer.headers["X-Request-ID"] = id
+        if self.app.settings.access_log:
+            access.log_refusal(client[0] if isinstance(client, tuple) else "", refusal.code)
         try:
-            util.write_nonblock(sock, _as_bytes(http.problem(refusal)))
+            util.write_nonblock(sock, _as_bytes(answer))
         except OSError:
             pass
 
@@ -303,5 +308,6 @@ def _as_bytes(response: Response) -> bytes:
 def _call(application: Any, environ: dict[str, Any], start_response: Any) -> Any:
     """Tell the application that this worker serves it, and how to have the connection closed after the answer."""
     environ["carboy.worker"] = True
+    environ["carboy.began"] = time.perf_counter()
     environ["carboy.close"] = start_response.__self__.force_close
     return application(environ, start_response)
