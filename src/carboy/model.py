@@ -7,7 +7,7 @@ Sizes and offsets are bytes, times are seconds since 1970 UTC (float), CRCs are 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType
 
@@ -428,6 +428,10 @@ class Token:
     revoked_at: float | None = None
 
 
+Judge = Callable[[Action, str, File | None], bool | None]
+"""Whether one may do this in the space, to the file where it is about one; None leaves it to the rules."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it. ``request`` and ``address`` say in which request and from where,
@@ -438,6 +442,8 @@ class Principal:
     scopes: Mapping[str, frozenset[Action]] = field(default_factory=dict)
     request: str = ""
     address: str = ""
+    judge: Judge | None = field(default=None, compare=False, repr=False)
+    """An application's own say, asked before the rules: see :func:`carboy.engine.access.actions`."""
 
     @property
     def act(self) -> Act:

@@ -7,7 +7,9 @@ never carry names on disk.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import string
 import unicodedata
 from urllib.parse import unquote
 
@@ -22,6 +24,8 @@ MAX_DEPTH = 100
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DOTS = frozenset((".", ".."))
+_PLAIN = frozenset(string.ascii_letters + string.digits + "_-.@+")
+"""What stays as it is in the name of an owner's folder."""
 _DECODINGS = 3
 """How often a path is decoded again in search of a hidden traversal."""
 
@@ -77,6 +81,17 @@ def classic_name(raw: str) -> str:
 def folder_of(path: str) -> str:
     """The folder a path lies in, with its trailing slash: ``""`` at the top, so that folder + name is the path."""
     return path[:path.rfind("/") + 1]
+
+
+def home_of(owner: str | None) -> str:
+    """The folder of an owner in a private space, whatever its id looks like: one clean segment of at most 255 bytes, with a slash.
+    Different owners have different folders; nobody's is ``nobody/``."""
+    if owner is None:
+        return "nobody/"
+    plain = "".join(char if char in _PLAIN else "".join(f"={byte:02X}" for byte in char.encode("utf-8", "surrogatepass")) for char in owner)
+    if plain in ("", "nobody") or plain[0] == ".":
+        plain = f"={ord(owner[0]):02X}{plain[1:]}" if owner else "="
+    return f"{plain}/" if len(plain) <= MAX_SEGMENT else f"=={hashlib.sha256(plain.encode()).hexdigest()}/"
 
 
 def ancestors(path: str) -> list[str]:
