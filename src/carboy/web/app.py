@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from werkzeug import Response
@@ -17,30 +17,46 @@ from carboy.bootstrap import Services
 from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
 from carboy.web import api, browse, http, ops
-from carboy.web.call import Call, Handler, Route, Web
+from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
 from carboy.web.protocols import classic, form, raw
+from carboy.web.render import mounted_at
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy")
 
-_GATHERED: tuple[tuple[Route, ...], ...] = (ops.ROUTES, api.ROUTES, classic.ROUTES)
+GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES}
+"""The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
+_GATHERED: tuple[tuple[Route, ...], ...] = tuple(GROUPS.values())
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": form.post, "GET": browse.get, "HEAD": browse.get,
                                  "DELETE": api.delete_at}
 
 
 class Application:
-    """Carboy over WSGI. One per process; opens nothing before the first request."""
+    """Carboy over WSGI. One per process; opens nothing before the first request.
 
-    def __init__(self, services: Services) -> None:
+    In an application it answers only the routes of the groups in ``expose``, and ``identify`` says who asks.
+    """
+
+    def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool())
+                        BufferPool(), identify=identify)
+        self._files = "files" in expose
         self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler)
-                         for routes in _GATHERED for route in routes], merge_slashes=False, strict_slashes=False)
+                         for name, routes in GROUPS.items() if name in expose for route in routes],
+                        merge_slashes=False, strict_slashes=False)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return self.respond(environ)(environ, start_response)
+
+    def respond(self, environ: dict[str, Any]) -> Response:
+        """The answer to the request: a problem where it fails, whatever it fails with."""
         call = Call(self._web, environ)
+        with mounted_at(str(environ.get("SCRIPT_NAME", ""))):
+            return self._respond(call)
+
+    def _respond(self, call: Call) -> Response:
         try:
             response = self._answer(call)
         except (CarboyError, HTTPException) as error:
@@ -52,14 +68,14 @@ class Application:
             response = http.problem(error, call.id)
         call.close_unless_read()
         response.headers["X-Request-ID"] = call.id
-        environ["carboy.principal"] = call.known_principal
-        return response(environ, start_response)
+        call.environ["carboy.principal"] = call.known_principal
+        return response
 
     def _answer(self, call: Call) -> Response:
         path = http.path_of(call.environ)
         if "\0" in path:
             raise InvalidName("there is no NUL in any address", rule="control_character")
-        if path.startswith("files/"):
+        if self._files and path.startswith("files/"):
             return self._file(call, path)
         handler, arguments = self._map.bind_to_environ(call.environ).match()
         return handler(call, **arguments)  # type: ignore[no-any-return]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -47,9 +49,27 @@ def instant(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+_root: ContextVar[str] = ContextVar("carboy_root", default="")
+
+
+@contextmanager
+def mounted_at(script_name: str) -> Iterator[None]:
+    """In the block, addresses begin with where Carboy is mounted (PEP 3333's SCRIPT_NAME)."""
+    before = _root.set(quote(script_name.encode("latin-1")))
+    try:
+        yield
+    finally:
+        _root.reset(before)
+
+
+def address(path: str) -> str:
+    """An address of Carboy as the client reaches it."""
+    return _root.get() + path
+
+
 def location(files: Files, file: File) -> str:
     """The file's address by its path."""
-    return f"/files/{quote(file.space)}/{quote(files.shown_path(file))}"
+    return address(f"/files/{quote(file.space)}/{quote(files.shown_path(file))}")
 
 
 def file_json(files: Files, file: File) -> dict[str, Any]:
@@ -59,7 +79,7 @@ def file_json(files: Files, file: File) -> dict[str, Any]:
         "media_type": file.media_type, "etag": file.etag, "version": file.version,
         "crc64nvme": f"{file.blob.crc64nvme:016x}", "sha256": file.blob.sha256.hex() if file.blob.sha256 else None,
         "owner": file.owner, "metadata": dict(file.metadata), "created_at": instant(file.created_at),
-        "modified_at": instant(file.modified_at), "url": location(files, file), "content_url": f"/api/v1/files/{file.id}/content",
+        "modified_at": instant(file.modified_at), "url": location(files, file), "content_url": address(f"/api/v1/files/{file.id}/content"),
     }
 
 
