@@ -91,13 +91,15 @@ class Settings(BaseSettings):
 
     upload_expiry: float = Field(24 * 3600.0, gt=0,
                                  description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
-    staged_expiry: float = Field(24 * 3600.0, gt=0, description="Files that an application received and didn't keep are swept after this time.")
+    staged_expiry: float = Field(24 * 3600.0, gt=0,
+                                 description="Files that an application received and didn't keep are swept after this time.")
     audit_expiry: float = Field(365 * 86400.0, ge=0, description="Entries of the audit log are kept this long; 0 keeps no log.")
     secret_key: str = Field("", repr=False, description="Signs links, addresses and the page's cookies; at least 32 characters. "
                                                         "Empty makes one, kept in the catalog.")
     secret_key_fallbacks: tuple[str, ...] = Field((), repr=False, description="Older keys that still prove what they signed.")
     page: bool = Field(True, description="Serves the page for people: folders and forms for browsers, and signing in.")
-    session_expiry: float = Field(14 * 86400.0, gt=0, description="Signed in on the page, one stays so for this long; a revoked token ends it at once.")
+    session_expiry: float = Field(14 * 86400.0, gt=0, description="Who signed in on the page stays so this long; "
+                                                                "a revoked token ends it at once.")
     reservation_expiry: float = Field(900.0, gt=0, description="Room promised to a declared size lapses after this idle time.")
     reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve "
                                         "before its bytes come; a file that comes in one request may take it all.")
