@@ -4,7 +4,7 @@ itself by Content-Disposition."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
@@ -25,8 +25,12 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^\s;]*)", re.IGNORECASE)
 
 
-def post(call: Call, space: str, path: str) -> Response:
-    """201 with the list of files. Text fields, wherever they stand, become metadata of every file of the form."""
+Answer = Callable[[list[Placed]], Response]
+
+
+def post(call: Call, space: str, path: str, *, answer: Answer | None = None) -> Response:
+    """201 with the list of files, or what ``answer`` makes of them. Text fields, wherever they stand, become metadata of every file
+    of the form."""
     if path and not path.endswith("/"):
         raise NotFound("a form is posted to a folder, with a slash at the end", right=f"/files/{space}/{path}/")
     folder = clean_folder(path)
@@ -37,7 +41,7 @@ def post(call: Call, space: str, path: str) -> Response:
     placed = _receive(call, target, boundary)
     for one in placed:
         call.stored(one)
-    return json_response({"files": [file_json(call.services.files, one.file) for one in placed]}, 201)
+    return answer(placed) if answer else json_response({"files": [file_json(call.services.files, one.file) for one in placed]}, 201)
 
 
 def _raw(call: Call, folder: Target) -> Response:
