@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from carboy.catalog.base import Catalog
 from carboy.catalog.sql import open_catalog
 from carboy.config import Settings
+from carboy.engine.changes import Changes
 from carboy.engine.files import Files
 from carboy.engine.fsck import Fsck
+from carboy.engine.importing import Importer
 from carboy.engine.receive import Receiver
 from carboy.engine.sweeper import Sweeper
 from carboy.engine.tokens import Tokens
@@ -31,10 +33,12 @@ class Services:
     storages: Mapping[str, Storage]
     tokens: Tokens
     files: Files
+    changes: Changes
     receiver: Receiver
     uploads: Uploads
     sweeper: Sweeper
     fsck: Fsck
+    importer: Importer
 
 
 def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -> Services:
@@ -51,9 +55,15 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
                               setting=f"spaces.{name}.storage")
     executor = _executor()
     uploads = Uploads(settings, catalog, storages, executor, clock)
-    return Services(settings, catalog, storages, Tokens(catalog, clock), Files(settings, catalog, storages, clock),
-                    Receiver(settings, catalog, storages, executor, clock), uploads,
-                    Sweeper(settings, catalog, storages, uploads, clock), Fsck(catalog, storages))
+    files = Files(settings, catalog, storages, clock)
+    return Services(
+        settings=settings, catalog=catalog, storages=storages, tokens=Tokens(catalog, clock), files=files,
+        changes=Changes(settings, catalog, files, clock),
+        receiver=Receiver(settings, catalog, storages, executor, clock),
+        uploads=uploads,
+        sweeper=Sweeper(settings, catalog, storages, uploads, clock),
+        fsck=Fsck(catalog, storages),
+    )
 
 
 def prepare(services: Services) -> str | None:

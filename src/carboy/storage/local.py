@@ -123,7 +123,12 @@ class LocalStorage:
         if linked is None:
             size = os.fstat(source).st_size
             with self.stage(size) as (key, writer):
-                writer.take(source, 0, size)
+                try:
+                    writer.take(source, 0, size)
+                except CarboyError:
+                    writer.close()
+                    self.delete(key)
+                    raise
                 yield key, writer, False
             return
         key, fd = linked
