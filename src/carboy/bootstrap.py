@@ -12,6 +12,7 @@ from carboy.catalog.base import Catalog
 from carboy.catalog.sql import open_catalog
 from carboy.config import Settings
 from carboy.engine.changes import Changes
+from carboy.engine.exporting import Exporter
 from carboy.engine.files import Files
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
@@ -39,6 +40,7 @@ class Services:
     sweeper: Sweeper
     fsck: Fsck
     importer: Importer
+    exporter: Exporter
 
 
 def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -> Services:
@@ -63,6 +65,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
         uploads=uploads,
         sweeper=Sweeper(settings, catalog, storages, uploads, clock),
         fsck=Fsck(catalog, storages),
+        importer=Importer(settings, catalog, storages, executor, clock),
     )
 
 

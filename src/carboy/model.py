@@ -434,7 +434,8 @@ Judge = Callable[[Action, str, File | None], bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it. ``request`` and ``address`` say in which request and from where,
+    """Who is asking. ``id`` is None for nobody; ``kind`` says what proved it. ``request`` and ``address`` say in which request and from
+    where,
     for the audit log."""
 
     id: str | None = None

@@ -12,7 +12,7 @@ from carboy.engine.access import actions, authorise
 from carboy.engine.names import clean_prefix, home_of
 from carboy.engine.receive import Target
 from carboy.errors import NotFound
-from carboy.model import NOBODY, Action, Condition, File, Page, Principal, Version
+from carboy.model import NOBODY, Act, Action, Condition, File, Page, Principal, Version
 from carboy.storage.base import Storage
 
 
@@ -37,7 +37,17 @@ class Files:
                condition: Condition = Condition()) -> Target:
         """Where the principal's new file goes. Raises what ``authorise`` raises for writing."""
         rules = self._authorised(principal, "write", space)
-        return Target(space, self._home(principal, space, rules) + path, principal.id, rules, metadata or {}, condition)
+        return Target(space, self._home(principal, space, rules) + path, principal.id, rules, metadata or {}, condition,
+                      self.act(principal))
+
+    def inside(self, principal: Principal, action: Action, space: str) -> tuple[SpaceSettings, str]:
+        """The space's rules, and what the principal's paths begin with in the catalog. Raises what ``authorise`` raises."""
+        rules = self._authorised(principal, action, space)
+        return rules, self._home(principal, space, rules)
+
+    def act(self, principal: Principal) -> Act | None:
+        """What the audit log is told of who asks; None where none is kept."""
+        return principal.act if self._settings.audit_expiry else None
 
     def at(self, principal: Principal, space: str, path: str, action: Action = "read") -> File:
         """The file at a path. Raises NotFound, and what ``authorise`` raises."""

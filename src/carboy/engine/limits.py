@@ -5,11 +5,17 @@ from __future__ import annotations
 from carboy.config import Settings, SpaceSettings
 from carboy.errors import TooLarge, UnsupportedType
 from carboy.mediatypes import accepts, detect
+from carboy.model import Limits
 
 
 def largest(settings: Settings, rules: SpaceSettings) -> int:
     """The largest file in bytes."""
     return min(settings.max_size, rules.max_size)
+
+
+def quotas(rules: SpaceSettings) -> Limits:
+    """How much the space, and each owner in it, may keep."""
+    return Limits(rules.quota, rules.owner_quota)
 
 
 def check_size(size: int | None, limit: int) -> None:

@@ -16,7 +16,7 @@ from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.checkpoints import Checkpoints
 from carboy.errors import CarboyError, CommitUnknown
-from carboy.model import Blob, Condition, Key, Placed, Placement
+from carboy.model import Act, Blob, Condition, Key, Placed, Placement
 from carboy.storage.base import Storage, Writer
 
 _SYNCS = 4
@@ -34,6 +34,7 @@ class Target:
     rules: SpaceSettings
     metadata: Mapping[str, Any] = field(default_factory=dict)
     condition: Condition = Condition()
+    by: Act | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +42,7 @@ class Target:
 
     def placement(self, blob: Blob, media_type: str) -> Placement:
         return Placement(self.space, self.path, self.owner, media_type, self.metadata, blob, self.condition,
-                         self.rules.on_conflict, self.rules.versions)
+                         self.rules.on_conflict, self.rules.versions, limits=limits.quotas(self.rules))
 
 
 class Incoming:
@@ -139,7 +140,8 @@ class Delivery:
         placements = [incoming.placement(storage.name, now)
                       for incoming, storage in zip(self._incoming, self._storages, strict=True)]
         try:
-            placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None)
+            placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None,
+                                                  by=self._incoming[0].target.by if self._incoming else None)
         except CommitUnknown:
             self._keep = True
             return self._read_again(placements)

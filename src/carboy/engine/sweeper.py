@@ -25,6 +25,7 @@ class Swept:
 
     expired: int = 0
     completed: int = 0
+    unshelved: int = 0
     deleted: int = 0
     orphans: int = 0
     purged: int = 0
@@ -48,11 +49,12 @@ class Sweeper:
         now = self._clock()
         swept.completed = self._complete()
         swept.expired = self._expire(now)
+        swept.unshelved = self._unshelve(now)
         with self._removal.allowed() as allowed:
             if allowed:
                 swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
                 swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
-        swept.purged = self._catalog.purge(now=now)
+        swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry)
         return swept
 
     def _complete(self) -> int:
@@ -69,6 +71,10 @@ class Sweeper:
                 self._uploads.turns.stop(upload.key)
                 done += 1
         return done
+
+    def _unshelve(self, now: float) -> int:
+        """What has been in the trash, or staged, too long goes."""
+        return sum(self._catalog.delete_file(one.file.id, now=now) is not None for one in self._catalog.expired_shelf(now=now))
 
     def _delete(self, before: float) -> int:
         done = 0

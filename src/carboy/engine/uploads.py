@@ -31,7 +31,7 @@ from carboy.errors import (
     TooLarge,
     UploadGone,
 )
-from carboy.model import Blob, Chunk, Condition, File, Key, Placed, Progress, Span, Upload, new_id
+from carboy.model import Act, Blob, Chunk, Condition, File, Key, Placed, Progress, Span, Upload, new_id
 from carboy.storage.base import Storage, Writer
 
 
@@ -197,7 +197,10 @@ class Uploads:
         target = self._target(upload, rules)
         now = self._clock()
         placement = target.placement(blob, limits.media_type(head, target.name, rules))
-        return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry)
+        return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry, by=self._act(upload))
+
+    def _act(self, upload: Upload) -> Act | None:
+        return Act(upload.owner, "upload", upload.id) if self.settings.audit_expiry else None
 
     def complete_chunks(self, progress: Progress, total: int) -> Placed:
         """All of ``total`` numbered chunks are there: complete; whoever else asks meanwhile gets the same file. Raises
