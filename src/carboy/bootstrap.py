@@ -66,6 +66,8 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
         sweeper=Sweeper(settings, catalog, storages, uploads, clock),
         fsck=Fsck(catalog, storages),
         importer=Importer(settings, catalog, storages, executor, clock),
+        exporter=Exporter(settings, catalog, storages),
+        importer=Importer(settings, catalog, storages, executor, clock),
     )
 
 
@@ -74,6 +76,12 @@ def prepare(services: Services) -> str | None:
 
     Returns the secret of the first token if this start made it.
     """
+    make_ready(services)
+    return services.tokens.first(services.settings.data, services.settings.admin_token)
+
+
+def make_ready(services: Services) -> None:
+    """The same without a first token: an application knows its own people."""
     settings = services.settings
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if services.settings.database.startswith("postgresql"):
@@ -82,7 +90,6 @@ def prepare(services: Services) -> str | None:
         services.catalog.migrate()
     for storage in services.storages.values():
         storage.prepare()
-    return services.tokens.first(settings.data, settings.admin_token)
 
 
 def database_url(settings: Settings) -> str:
