@@ -67,7 +67,6 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
         fsck=Fsck(catalog, storages),
         importer=Importer(settings, catalog, storages, executor, clock),
         exporter=Exporter(settings, catalog, storages),
-        importer=Importer(settings, catalog, storages, executor, clock),
     )
 
 
