@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -105,6 +106,7 @@ class Settings(BaseSettings):
                                         "before its bytes come; a file that comes in one request may take it all.")
     reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
     delete_grace: float = Field(300.0, ge=0, description="Bytes of a deleted file are kept this long for downloads under way.")
+    sweep: bool = Field(True, description="The server, or the application, sweeps by itself; else `carboy sweep` has to run from time to time.")
     sweep_interval: float = Field(60.0, gt=0, description="How often the sweeper runs.")
     orphan_interval: float = Field(3600.0, gt=0, description="How often the sweeper looks for bytes the catalog doesn't know.")
 
@@ -153,15 +155,35 @@ def load(toml: Path | None = None, **flags: Any) -> Settings:
     if toml is not None and not toml.is_file():
         raise ConfigError(f"there is no file {str(toml)!r}", file=str(toml))
     source = type("Settings", (Settings,), {"model_config": {**Settings.model_config, "toml_file": toml}}) if toml else Settings
+    return _made(source, {name: value for name, value in flags.items() if value is not None}, str(toml or "carboy.toml"))
+
+
+class ApplicationSettings(Settings):
+    """The settings of Carboy in an application: neither environment nor ``carboy.toml`` counts."""
+
+    model_config = SettingsConfigDict(toml_file=None)
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+                                   env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+                                   file_secret_settings: PydanticBaseSettingsSource) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def of_application(values: Mapping[str, Any]) -> Settings:
+    """Settings from these values alone, by the names of the fields. Raises ConfigError."""
+    return _made(ApplicationSettings, values, "the application's configuration")
+
+
+def _made(source: type[Settings], values: Mapping[str, Any], file: str) -> Settings:
     try:
-        settings: Settings = source(**{name: value for name, value in flags.items() if value is not None})
+        return source(**values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         wrong = "there is no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{name}: {wrong}" if name else wrong, setting=name) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{toml or 'carboy.toml'} is not TOML: {error}") from None
+        raise ConfigError(f"{file} is not TOML: {error}") from None
     except SettingsError as error:
         raise ConfigError(f"{error}: a variable holds no JSON where JSON is due") from None
-    return settings

@@ -24,20 +24,33 @@ class Upkeep:
         self._instance = new_id()
         self._lock: int | None = None
         self._orphans_at = 0.0
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="sweeper", daemon=True).start()
+        """Begin, unless the setting ``sweep`` leaves it to others."""
+        if self._services.settings.sweep:
+            self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, when the round under way is done. Repeatable."""
+        self._stopped.set()
+        if self._thread:
+            self._thread.join()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _run(self) -> None:
-        pause = threading.Event()
-        while True:
+        while not self._stopped.is_set():
             try:
                 self._beat()
             except CarboyError as error:
                 log.warning("upkeep is put off: %s", error.detail)
             except Exception:
                 log.exception("upkeep failed")
-            pause.wait(self._services.settings.sweep_interval)
+            self._stopped.wait(self._services.settings.sweep_interval)
 
     def _beat(self) -> None:
         self._services.catalog.heartbeat(self._instance, now=time.time(), host=socket.gethostname(), pid=os.getpid())
