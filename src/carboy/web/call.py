@@ -7,21 +7,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, quote
 
 from werkzeug import Request, Response
+from werkzeug.datastructures import MultiDict
 from werkzeug.utils import cached_property  # functools' has one lock for all instances before Python 3.12
 
 from carboy.bootstrap import Services
 from carboy.engine.receive import Digests
+from carboy.errors import InvalidRequest, TooLarge
 from carboy.model import Placed, Principal
 from carboy.streams import BufferPool, Source
-from carboy.web import http
+from carboy.web import forgery, http
 from carboy.web.auth import principal_of
 from carboy.web.body import source_of
 from carboy.web.logs import begin_request, escaped
+from carboy.web.page.view import Pages
+from carboy.web.session import Session, Sessions
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy.upload")
+
+_MAX_FIELDS = 64 * 2**10
+Identify = Callable[[Mapping[str, Any]], Principal]
+"""Who asks, by the WSGI environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,13 @@ class Web:
     services: Services
     slots: Slots
     buffers: BufferPool
+    pages: Pages = field(default_factory=Pages)
+    identify: Identify | None = None
+    """An application's way to tell who asks; None: tokens and the page's sessions."""
+
+    @property
+    def sessions(self) -> Sessions:
+        return Sessions(self.services.signer, self.services.tokens, self.services.settings.session_expiry)
 
 
 class Call:
@@ -49,8 +65,61 @@ class Call:
 
     @cached_property
     def principal(self) -> Principal:
-        """Raises Unauthenticated for a token that proves nothing."""
+        """The bearer of a token, else who signed in with this browser, else nobody.
+
+        Raises Unauthenticated for a token that proves nothing, Forbidden for a change that another site had the browser ask for.
+        """
+        if self.web.identify:
+            return self.web.identify(self.environ)
+        if self.header("Authorization") is None and self.session is not None:
+            self._must_be_own(self.session.id)
+            return self.session.principal
         return principal_of(self.environ, self.services.tokens)
+
+    @cached_property
+    def session(self) -> Session | None:
+        """Who signed in with this browser."""
+        return self.web.sessions.of(self.environ) if "HTTP_COOKIE" in self.environ else None
+
+    @property
+    def root(self) -> str:
+        """Where Carboy is mounted: what goes before every address; mostly nothing."""
+        return quote(str(self.environ.get("SCRIPT_NAME", "")).encode("latin-1"))
+
+    @cached_property
+    def is_browser(self) -> bool:
+        """Whether a page is wanted rather than JSON: text/html is named, and wanted no less."""
+        accept = self.request.accept_mimetypes
+        return "text/html" in accept.values() and accept["text/html"] >= accept["application/json"]
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether this is to be answered by the page."""
+        return self.services.settings.page and self.is_browser
+
+    @cached_property
+    def fields(self) -> MultiDict[str, str]:
+        """The fields of a small form (``application/x-www-form-urlencoded``); none where the body is anything else. Raises
+        InvalidRequest, TooLarge."""
+        if not self.environ.get("CONTENT_TYPE", "").lower().startswith("application/x-www-form-urlencoded"):
+            return MultiDict()
+        data = bytearray()
+        with self.web.slots.hold([f"address {self.environ.get('REMOTE_ADDR', '')}"]):
+            for piece in self.source.lend():
+                data += piece
+                if len(data) > _MAX_FIELDS:
+                    raise TooLarge(f"a form without files may hold {_MAX_FIELDS} bytes", limit=_MAX_FIELDS)
+        try:
+            return MultiDict(parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=2000))
+        except ValueError:
+            raise InvalidRequest("the form's fields are not UTF-8, or too many") from None
+
+    def _must_be_own(self, session: str) -> None:
+        if self.method in forgery.SAFE:
+            return
+        forgery.must_be_own(self.environ)
+        token = self.query.get("csrf") or self.header("X-CSRF-Token") or self.fields.get("csrf")
+        forgery.must_carry(self.services.signer, session, token)
 
     @property
     def known_principal(self) -> str | None:
