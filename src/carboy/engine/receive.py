@@ -16,7 +16,7 @@ from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.checkpoints import Checkpoints
 from carboy.errors import CarboyError, CommitUnknown
-from carboy.model import Act, Blob, Condition, Key, Placed, Placement
+from carboy.model import Act, Blob, Condition, Key, Placed, Placement, Shelved
 from carboy.storage.base import Storage, Writer
 
 _SYNCS = 4
@@ -147,6 +147,20 @@ class Delivery:
             return self._read_again(placements)
         self._keep = True
         return placed
+
+    def stage(self, expires_at: float) -> list[Shelved]:
+        """Sync all, then keep all in one transaction as staged files. Raises what ``Catalog.stage`` and the storage raise."""
+        now = self._receiver.clock()
+        self._flush()
+        placements = [incoming.placement(storage.name, now)
+                      for incoming, storage in zip(self._incoming, self._storages, strict=True)]
+        try:
+            staged = self._receiver.catalog.stage(placements, now=now, expires_at=expires_at)
+        except CommitUnknown:
+            self._keep = True  # what the catalog doesn't know then is swept
+            raise
+        self._keep = True
+        return staged
 
     def close(self) -> None:
         """Let the writers go; bytes that were not published are removed."""
