@@ -16,7 +16,9 @@ from carboy.engine.exporting import Exporter
 from carboy.engine.files import Files
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
+from carboy.engine.observing import Tell, observed
 from carboy.engine.receive import Receiver
+from carboy.engine.staging import Staging
 from carboy.engine.sweeper import Sweeper
 from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
@@ -36,6 +38,7 @@ class Services:
     files: Files
     changes: Changes
     receiver: Receiver
+    staging: Staging
     uploads: Uploads
     sweeper: Sweeper
     fsck: Fsck
@@ -43,13 +46,16 @@ class Services:
     exporter: Exporter
 
 
-def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -> Services:
-    """The services on these settings. No I/O: everything opens when first used, in each process for itself.
+def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None) -> Services:
+    """The services on these settings. No I/O: everything opens when first used, in each process for itself. ``tell`` hears of every
+    change of a file.
 
     Raises ConfigError where a space names a storage that isn't there.
     """
     durable = settings.durability == "full"
     catalog = open_catalog(database_url(settings), durable=durable)
+    if tell:
+        catalog = observed(catalog, tell)
     storages: dict[str, Storage] = {"local": LocalStorage(settings.data.absolute() / "blobs", durable=durable)}
     for name, space in settings.spaces.items():
         if space.storage not in storages:
@@ -58,10 +64,12 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time) -
     executor = _executor()
     uploads = Uploads(settings, catalog, storages, executor, clock)
     files = Files(settings, catalog, storages, clock)
+    receiver = Receiver(settings, catalog, storages, executor, clock)
     return Services(
         settings=settings, catalog=catalog, storages=storages, tokens=Tokens(catalog, clock), files=files,
         changes=Changes(settings, catalog, files, clock),
-        receiver=Receiver(settings, catalog, storages, executor, clock),
+        receiver=receiver,
+        staging=Staging(settings, catalog, receiver, files, clock),
         uploads=uploads,
         sweeper=Sweeper(settings, catalog, storages, uploads, clock),
         fsck=Fsck(catalog, storages),

@@ -107,9 +107,9 @@ class Changes:
         PreconditionFailed."""
         self._authorise(principal, "write", file)
         if tags is not None:
-            _check_tags(tags)
+            check_tags(tags)
         if metadata is not None:
-            _check_metadata(metadata)
+            check_metadata(metadata)
         return self._catalog.update_file(file.id, metadata=metadata, tags=tags, now=self._clock(), etags=etags,
                                          by=self._files.act(principal))
 
@@ -233,7 +233,8 @@ def _a_folder(raw: str) -> str:
     return folder
 
 
-def _check_tags(tags: Sequence[str]) -> None:
+def check_tags(tags: Sequence[str]) -> None:
+    """Raises InvalidRequest for tags that can't be."""
     if len(set(tags)) > MAX_TAGS:
         raise InvalidRequest(f"a file has at most {MAX_TAGS} tags", field="tags")
     for tag in tags:
@@ -242,6 +243,7 @@ def _check_tags(tags: Sequence[str]) -> None:
                                  tag=tag[:MAX_TAG])
 
 
-def _check_metadata(metadata: Mapping[str, Any]) -> None:
+def check_metadata(metadata: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for metadata that is too large."""
     if len(json.dumps(metadata, default=dict)) > MAX_METADATA:
         raise InvalidRequest(f"metadata is JSON of at most {MAX_METADATA} bytes", field="metadata", limit=MAX_METADATA)
