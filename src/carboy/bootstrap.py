@@ -14,6 +14,7 @@ from carboy.config import Settings
 from carboy.engine.changes import Changes
 from carboy.engine.exporting import Exporter
 from carboy.engine.files import Files
+from carboy.engine.finding import Finder
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
 from carboy.engine.observing import Tell, observed
@@ -37,6 +38,7 @@ class Services:
     tokens: Tokens
     files: Files
     changes: Changes
+    finder: Finder
     receiver: Receiver
     staging: Staging
     uploads: Uploads
@@ -68,6 +70,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     return Services(
         settings=settings, catalog=catalog, storages=storages, tokens=Tokens(catalog, clock), files=files,
         changes=Changes(settings, catalog, files, clock),
+        finder=Finder(settings, catalog, files),
         receiver=receiver,
         staging=Staging(settings, catalog, receiver, files, clock),
         uploads=uploads,

@@ -18,7 +18,7 @@ from carboy.model import MAX_SIZE
 MAX_OPERATIONS = 1000
 MAX_ZIPPED = 10_000
 """Most paths and ids that one request for a zip may name; the folders among them may hold more files."""
-MAX_TAGS = 64
+MAX_TAGS = 50
 
 
 class Body(BaseModel):
@@ -187,6 +187,10 @@ class AuditQuery(Query):
 # --- bodies --------------------------------------------------------------------------------------------------------
 
 
+class Nothing(Body):
+    """No members."""
+
+
 class FilePatch(Body):
     """What changes of a file, its content and place excepted."""
 
@@ -209,12 +213,6 @@ class FolderMove(Body):
     path: Annotated[Folder, Field(min_length=1)]
     to_space: Space | None = None
     to: Annotated[Folder, Field(min_length=1)]
-
-
-class FolderCopy(FolderMove):
-    """Which folder is copied where."""
-
-    on_conflict: OnConflict = "refuse"
 
 
 class Restore(Body):
@@ -274,23 +272,27 @@ class TokenNew(Body):
 # --- many at once --------------------------------------------------------------------------------------------------
 
 
-class _OnFile(Body):
+class OnFile(Body):
+    """What is done with one file, named by id or by its place."""
+
     id: Id | None = None
     space: Space | None = None
     path: Path | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> _OnFile:
+    def _one(self) -> OnFile:
         if (self.id is None) == (self.path is None):
             raise ValueError("name the file by id, or by space and path")
         return self
 
 
-class _Guarded(_OnFile):
+class Guarded(OnFile):
+    """The same, with a guard."""
+
     if_match: Etags | None = None
 
 
-class BulkMove(_Guarded):
+class BulkMove(Guarded):
     """Move a file."""
 
     op: Literal["move"]
@@ -299,7 +301,7 @@ class BulkMove(_Guarded):
     on_conflict: OnConflict = "refuse"
 
 
-class BulkCopy(_OnFile):
+class BulkCopy(OnFile):
     """Copy a file."""
 
     op: Literal["copy"]
@@ -308,7 +310,7 @@ class BulkCopy(_OnFile):
     on_conflict: OnConflict = "refuse"
 
 
-class BulkUpdate(_Guarded):
+class BulkUpdate(Guarded):
     """Change metadata and tags."""
 
     op: Literal["update"]
@@ -316,7 +318,7 @@ class BulkUpdate(_Guarded):
     tags: Tags | None = None
 
 
-class BulkDelete(_Guarded):
+class BulkDelete(Guarded):
     """Delete a file."""
 
     op: Literal["delete"]

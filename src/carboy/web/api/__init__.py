@@ -1,0 +1,11 @@
+"""``/api/v1``: files, folders, the trash, links, uploads under way, spaces, tokens and the audit log as JSON. A module for each."""
+
+from __future__ import annotations
+
+from carboy.web.api import audit, bulk, files, folders, links, spaces, tokens, trash, uploads
+from carboy.web.api.files import delete_at
+
+__all__ = ["ROUTES", "delete_at"]
+
+ROUTES = (*files.ROUTES, *folders.ROUTES, *trash.ROUTES, *bulk.ROUTES, *links.ROUTES, *uploads.ROUTES, *spaces.ROUTES, *tokens.ROUTES,
+          *audit.ROUTES)
