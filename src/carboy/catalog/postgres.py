@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import psycopg
 from psycopg import errors
@@ -38,6 +38,8 @@ _HAS_TABLE = "SELECT to_regclass('alembic_version')::text WHERE to_regclass('ale
 
 class PostgresSession:
     """A connection in autocommit mode: transactions begin and end by statement. One thread uses it at a time."""
+
+    dialect: ClassVar[Literal["sqlite", "postgresql"]] = "postgresql"
 
     def __init__(self, connection: psycopg.Connection[Any], compiler: Compiler) -> None:
         self.connection = connection

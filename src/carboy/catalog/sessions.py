@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Dialect, SelectBase, UpdateBase, bindparam
 
@@ -19,6 +19,9 @@ Statement = SelectBase | UpdateBase
 
 class Session(Protocol):
     """One open transaction, or one read."""
+
+    dialect: ClassVar[Literal["sqlite", "postgresql"]]
+    """What the few statements that each database says in its own way go by."""
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Every row of a query."""

@@ -27,6 +27,7 @@ from carboy.catalog.base import Catalog, ChunkTotals, Move, Reservation
 from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database
 from carboy.catalog.spans import Combine
+from carboy.catalog.sql_finding import SqlFinding
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.errors import ConfigError
 from carboy.model import (
@@ -81,7 +82,7 @@ def _database(url: str, durable: bool) -> Database:
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 
 
-class SqlCatalog:
+class SqlCatalog(SqlFinding):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
     def __init__(self, database: Database, combine: Combine) -> None:
@@ -234,8 +235,8 @@ class SqlCatalog:
     def covered_uploads(self, limit: int = 1000) -> list[Upload]:
         return self._database.read(lambda session: uploads.covered(session, limit))
 
-    def purge(self, *, now: float) -> int:
-        return self._database.write(lambda session: upkeep.purge(session, now))
+    def purge(self, *, now: float, audit_before: float = 0.0) -> int:
+        return self._database.write(lambda session: upkeep.purge(session, now, audit_before))
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         return self._database.read(lambda session: upkeep.blobs_by_key(session, storage, after, limit))
@@ -251,17 +252,11 @@ class SqlCatalog:
 
     # --- tokens ---
 
-    def add_token(self, token: Token, secret_sha256: bytes) -> None:
-        self._database.write(lambda session: tokens.add(session, token, secret_sha256))
-
     def token(self, secret_sha256: bytes) -> Token | None:
         return self._database.read(lambda session: tokens.by_secret(session, secret_sha256))
 
     def tokens(self) -> list[Token]:
         return self._database.read(tokens.every)
-
-    def revoke_token(self, id: str, *, now: float) -> bool:
-        return self._database.write(lambda session: tokens.revoke(session, id, now))
 
     # --- instances ---
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.engine import make_url
@@ -20,6 +20,8 @@ BUSY_SECONDS = 30.0
 
 class SqliteSession:
     """One thread uses it at a time."""
+
+    dialect: ClassVar[Literal["sqlite", "postgresql"]] = "sqlite"
 
     def __init__(self, connection: sqlite3.Connection, compiler: Compiler) -> None:
         self.connection = connection

@@ -17,8 +17,8 @@ TEXT = sa.Text(collation="BINARY").with_variant(sa.Text(collation="C"), "postgre
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 _FTS = (
-    """CREATE VIRTUAL TABLE texts_found USING fts5(text, content='texts', content_rowid='n', tokenize='trigram case_sensitive 1',
-       detail='none')""",
+    """CREATE VIRTUAL TABLE texts_found USING fts5(text, content='texts', content_rowid='n', columnsize=0,
+       tokenize='trigram case_sensitive 1', detail='none')""",
     "CREATE TRIGGER texts_added AFTER INSERT ON texts BEGIN INSERT INTO texts_found(rowid, text) VALUES (new.n, new.text); END",
     """CREATE TRIGGER texts_dropped AFTER DELETE ON texts BEGIN
        INSERT INTO texts_found(texts_found, rowid, text) VALUES ('delete', old.n, old.text); END""",
@@ -26,6 +26,14 @@ _FTS = (
        INSERT INTO texts_found(texts_found, rowid, text) VALUES ('delete', old.n, old.text);
        INSERT INTO texts_found(rowid, text) VALUES (new.n, new.text); END""",
 )
+
+_TRGM = """DO $$ BEGIN
+    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+    CREATE INDEX texts_by_trigrams ON texts USING gin (text gin_trgm_ops);
+EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_file OR undefined_object THEN
+    RAISE NOTICE 'searches go without an index: pg_trgm is not available';
+END $$"""
+"""Where the extension is not to be had, searches read all texts."""
 
 _USAGE = """INSERT INTO usage (space, who, files, bytes, older, trash)
     SELECT space, who, count(*), sum(size), 0, 0 FROM (
@@ -147,6 +155,8 @@ def _texts() -> None:
     if op.get_bind().dialect.name == "sqlite":
         for statement in _FTS:
             op.execute(statement)
+    else:
+        op.execute(_TRGM)
 
 
 def _links() -> None:
