@@ -102,6 +102,14 @@ def make_ready(services: Services) -> None:
         storage.prepare()
 
 
+def close(services: Services) -> None:
+    """Let everything go that is open. Nothing may be under way. Repeatable; what is used again opens again."""
+    services.uploads.turns.close()
+    services.catalog.close()
+    for storage in services.storages.values():
+        storage.close()
+
+
 def database_url(settings: Settings) -> str:
     """The catalog's SQLAlchemy URL."""
     return settings.database or f"sqlite:///{settings.data.absolute() / 'catalog.sqlite3'}"

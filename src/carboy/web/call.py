@@ -29,8 +29,8 @@ from carboy.web.slots import Slots
 log = logging.getLogger("carboy.upload")
 
 _MAX_FIELDS = 64 * 2**10
-Identify = Callable[[Mapping[str, Any]], Principal]
-"""Who asks, by the WSGI environment."""
+Identify = Callable[[Mapping[str, Any], Callable[[], Principal]], Principal]
+"""Who asks, by the WSGI environment; or whoever the request itself proves, which the second one tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Web:
     buffers: BufferPool
     pages: Pages = field(default_factory=Pages)
     identify: Identify | None = None
-    """An application's way to tell who asks; None: tokens and the page's sessions."""
+    """An application's way to tell who asks; without one, the request itself proves it."""
 
     @property
     def sessions(self) -> Sessions:
@@ -65,12 +65,13 @@ class Call:
 
     @cached_property
     def principal(self) -> Principal:
-        """The bearer of a token, else who signed in with this browser, else nobody.
+        """Whom the application says, else the bearer of a token, else who signed in with this browser, else nobody.
 
         Raises Unauthenticated for a token that proves nothing, Forbidden for a change that another site had the browser ask for.
         """
-        if self.web.identify:
-            return self.web.identify(self.environ)
+        return self.web.identify(self.environ, self._proven) if self.web.identify else self._proven()
+
+    def _proven(self) -> Principal:
         if self.header("Authorization") is None and self.session is not None:
             self._must_be_own(self.session.id)
             return self.session.principal

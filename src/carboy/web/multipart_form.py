@@ -60,10 +60,11 @@ def boundary_of(content_type: str) -> str | None:
 
 
 class FormReader:
-    """Reads one form. Fields go into ``fields`` as they come (the last of a name counts); files are the caller's."""
+    """Reads one form. Fields go into ``pairs`` as they come, and into ``fields`` (the last of a name counts); files are the caller's."""
 
     def __init__(self, source: Source, boundary: str, settings: Settings, digests: Digests = ()) -> None:
         self.fields: dict[str, str] = {}
+        self.pairs: list[tuple[str, str]] = []
         self._source = source
         self._settings = settings
         self._running = [(name, checksums.new(name), digest) for name, digest in digests]
@@ -133,11 +134,13 @@ class FormReader:
             raise TooLarge(f"the field {name!r} holds more than {self._settings.max_field_size} bytes", field=name,
                            limit=self._settings.max_field_size)
         try:
-            self.fields[name] = value.decode()
+            text = value.decode()
         except UnicodeDecodeError:
             raise InvalidRequest(f"the field {name!r} is not UTF-8", field=name) from None
         if "\0" in name or b"\0" in value:
             raise InvalidRequest(f"the field {name!r} is no text: it has a NUL", field=name)
+        self.fields[name] = text
+        self.pairs.append((name, text))
 
 
 def drained(events: Iterator[Event]) -> None:
