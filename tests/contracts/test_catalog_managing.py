@@ -82,7 +82,7 @@ class TestSums:
         assert catalog.usage("main") == Usage(files=2, bytes=10)
         assert catalog.counts()["blobs"] == 1
 
-    def test_the_largest_sizes_do_not_overflow(self, catalog: Catalog) -> None:
+    def test_the_largest_size_counts(self, catalog: Catalog) -> None:
         first = store(catalog, "a/b", 2**63 - 1)
         assert sums(catalog, "a/") == (1, 2**63 - 1)
         catalog.delete_file(first.id, now=2.0)
