@@ -7,22 +7,30 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from carboy.catalog.base import Catalog
-from carboy.catalog.sql import open_catalog
+from carboy.catalog.sql import open_catalog, sqlite_file
 from carboy.config import Settings
+from carboy.engine.backup import Backup
 from carboy.engine.changes import Changes
 from carboy.engine.exporting import Exporter
 from carboy.engine.files import Files
 from carboy.engine.finding import Finder
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
+from carboy.engine.links import Links
 from carboy.engine.observing import Tell, observed
 from carboy.engine.receive import Receiver
+from carboy.engine.signing import Signer
+from carboy.engine.restoring import RESTORING, Restore
+from carboy.engine.scrub import Scrubber
+from carboy.engine.snapshots import Snapshots
 from carboy.engine.staging import Staging
 from carboy.engine.sweeper import Sweeper
 from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
+from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
 from carboy.storage.base import Storage
 from carboy.storage.local import LocalStorage
@@ -39,6 +47,9 @@ class Services:
     files: Files
     changes: Changes
     finder: Finder
+    signer: Signer
+    links: Links
+    zips: Zips
     receiver: Receiver
     staging: Staging
     uploads: Uploads
@@ -46,6 +57,10 @@ class Services:
     fsck: Fsck
     importer: Importer
     exporter: Exporter
+    backup: Backup
+    restore: Restore
+    scrubber: Scrubber
+    snapshots: Snapshots
 
 
 def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None) -> Services:
@@ -58,7 +73,8 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     catalog = open_catalog(database_url(settings), durable=durable)
     if tell:
         catalog = observed(catalog, tell)
-    storages: dict[str, Storage] = {"local": LocalStorage(settings.data.absolute() / "blobs", durable=durable)}
+    local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
+    storages: dict[str, Storage] = {"local": local}
     for name, space in settings.spaces.items():
         if space.storage not in storages:
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
@@ -67,10 +83,14 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     uploads = Uploads(settings, catalog, storages, executor, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
+    tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
     return Services(
-        settings=settings, catalog=catalog, storages=storages, tokens=Tokens(catalog, clock), files=files,
+        settings=settings, catalog=catalog, storages=storages, tokens=tokens, files=files,
         changes=Changes(settings, catalog, files, clock),
         finder=Finder(settings, catalog, files),
+        signer=signer,
+        links=Links(settings, catalog, files, tokens, signer, clock),
+        zips=Zips(settings, catalog, storages, files, clock),
         receiver=receiver,
         staging=Staging(settings, catalog, receiver, files, clock),
         uploads=uploads,
@@ -78,7 +98,21 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         fsck=Fsck(catalog, storages),
         importer=Importer(settings, catalog, storages, executor, clock),
         exporter=Exporter(settings, catalog, storages),
+        backup=Backup(settings, catalog, local, Elsewhere(), executor, clock),
+        restore=Restore(settings, sqlite_file(database_url(settings)), local, Elsewhere(), executor, clock),
+        scrubber=Scrubber(settings, catalog, storages, Elsewhere(), clock),
+        snapshots=Snapshots(settings, catalog, clock),
     )
+
+
+class Elsewhere:
+    """Opens what lies in other folders: backups, snapshots."""
+
+    def catalog(self, file: Path) -> Catalog:
+        return open_catalog(f"sqlite:///{file.absolute()}")
+
+    def vault(self, folder: Path) -> LocalStorage:
+        return LocalStorage(folder.absolute())
 
 
 def prepare(services: Services) -> str | None:
@@ -94,6 +128,8 @@ def make_ready(services: Services) -> None:
     """The same without a first token: an application knows its own people."""
     settings = services.settings
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (settings.data / RESTORING).exists():
+        raise ConfigError(f"a restore into {str(settings.data)!r} was cut short; run `carboy restore` again", setting="data")
     if services.settings.database.startswith("postgresql"):
         services.catalog.check()
     else:
@@ -103,7 +139,8 @@ def make_ready(services: Services) -> None:
 
 
 def close(services: Services) -> None:
-    """Let everything go that is open. Nothing may be under way. Repeatable; what is used again opens again."""
+    """Let everything go that is open: nothing is under way, and these services are used no more."""
+    services.uploads.executor.shutdown()
     services.uploads.turns.close()
     services.catalog.close()
     for storage in services.storages.values():

@@ -222,6 +222,9 @@ class Catalog(Protocol):
 
     def blob(self, id: str) -> Blob | None: ...
 
+    def blobs_with_ids(self, ids: Sequence[str]) -> dict[str, Blob]:
+        """Those that there are, by their ids, all as of one moment."""
+
     def secret(self, name: str, fresh: bytes) -> bytes:
         """The key of this name; ``fresh`` becomes it where there is none yet."""
 

@@ -76,6 +76,9 @@ class SqlFinding:
     def blob(self, id: str) -> Blob | None:
         return self._database.read(lambda session: zips.blob(session, id))
 
+    def blobs_with_ids(self, ids: Sequence[str]) -> dict[str, Blob]:
+        return self._database.view(lambda session: zips.blobs_with_ids(session, ids))
+
     def secret(self, name: str, fresh: bytes) -> bytes:
         known = self._database.read(lambda session: zips.known_secret(session, name))
         return known or self._database.write(lambda session: zips.secret(session, name, fresh))

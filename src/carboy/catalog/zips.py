@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import astuple
+from functools import cache
 
-from sqlalchemy import LargeBinary, bindparam, cast, delete, exists, insert, literal_column, select
+from sqlalchemy import LargeBinary, SelectBase, bindparam, cast, delete, exists, insert, literal_column, select
 
 from carboy.catalog import rows
-from carboy.catalog.sessions import Session
+from carboy.catalog.sessions import Session, among, among_values, padded
 from carboy.catalog.tables import blobs, secrets, zips
 from carboy.errors import Conflict
 from carboy.model import Blob, Zip, ZipEntry
 
+_MANY = 256
 _ADD = insert(zips)
 _BY_ID = select(*zips.c).where(zips.c.id == bindparam("id"))
 _LAPSED = delete(zips).where(zips.c.expires_at <= bindparam("now"))
@@ -44,6 +47,19 @@ def forget(session: Session, now: float) -> int:
 def blob(session: Session, id: str) -> Blob | None:
     row = session.one(_BLOB, id=id)
     return rows.blob_of(row) if row else None
+
+
+@cache
+def _blobs(count: int) -> SelectBase:
+    return select(*rows.BLOB).where(among(blobs.c.id, count))
+
+
+def blobs_with_ids(session: Session, ids: Sequence[str]) -> dict[str, Blob]:
+    found: dict[str, Blob] = {}
+    for at in range(0, len(ids), _MANY):
+        some = padded(ids[at:at + _MANY])
+        found |= {one.id: one for one in map(rows.blob_of, session.rows(_blobs(len(some)), **among_values(some)))}
+    return found
 
 
 def known_secret(session: Session, name: str) -> bytes | None:

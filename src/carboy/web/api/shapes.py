@@ -65,6 +65,6 @@ def entry_json(entry: AuditEntry) -> dict[str, Any]:
             "facts": dict(entry.facts)}
 
 
-def zip_json(call: Call, zip: Zip) -> dict[str, Any]:
+def zip_json(zip: Zip) -> dict[str, Any]:
     return {"id": zip.id, "url": address(f"/api/v1/zip/{zip.id}"), "name": zip.name, "size": zip.size, "files": len(zip.entries),
             "expires_at": instant(zip.expires_at)}
