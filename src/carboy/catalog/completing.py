@@ -29,7 +29,7 @@ def complete(session: Session, upload_id: str, placement: Placement, *, now: flo
 
 def _again(session: Session, upload: Upload) -> Placed:
     """What completing it gave, as the file is now. Raises NotFound if it was deleted since."""
-    file = files.by_id(session, upload.file_id) if upload.file_id else None
+    file = files.at_its_path(session, upload.file_id) if upload.file_id else None
     if file is None:
         raise NotFound("the uploaded file was deleted", upload=upload.id)
     return Placed(file, file.version == 1)

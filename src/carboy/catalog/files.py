@@ -25,8 +25,15 @@ _VERSIONS = (select(versions.c.number, versions.c.media_type, versions.c.created
 
 
 def by_id(session: Session, id: str) -> File | None:
+    """Wherever it is, on the shelf too."""
     row = session.one(_BY_ID, id=id)
     return rows.file_of(row) if row else None
+
+
+def at_its_path(session: Session, id: str) -> File | None:
+    """None for a file in the trash, or staged."""
+    file = by_id(session, id)
+    return None if file is None or file.space.startswith(".") else file
 
 
 def by_path(session: Session, space: str, path: str) -> File | None:

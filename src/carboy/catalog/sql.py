@@ -60,6 +60,12 @@ def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = No
     return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine())
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file of a catalog in SQLite, None for another database."""
+    parsed = make_url(url)
+    return Path(parsed.database or "").absolute() if parsed.get_backend_name() == "sqlite" else None
+
+
 def _crc64nvme_combine() -> Combine:
     from carboy.checksums import combine
 
@@ -106,7 +112,7 @@ class SqlCatalog(SqlFinding):
     # --- files ---
 
     def file(self, id: str) -> File | None:
-        return self._database.read(lambda session: files.by_id(session, id))
+        return self._database.read(lambda session: files.at_its_path(session, id))
 
     def file_at(self, space: str, path: str) -> File | None:
         return self._database.read(lambda session: files.by_path(session, space, path))
