@@ -210,7 +210,7 @@ class Client:
         return self.ask("GET", f"/files/main/{path}")
 
     def delete(self, path: str) -> Answer:
-        return self.ask("DELETE", f"/files/main/{path}")
+        return self.ask("DELETE", f"/files/main/{path}?permanent=1")
 
     def form(self, folder: str, files: Sequence[tuple[str, bytes]]) -> Answer:
         """One multipart form whose files go into ``folder``, all or none."""
