@@ -10,6 +10,7 @@ import click
 from carboy import __version__
 from carboy.cli.common import Given
 from carboy.cli.database import db
+from carboy.cli.doctor import doctor
 from carboy.cli.serve import serve
 from carboy.cli.tokens import token
 from carboy.cli.upkeep import fsck, sweep
@@ -53,7 +54,7 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
     ctx.obj = Given(config, data)
 
 
-for _command in (serve, token, sweep, fsck, db):
+for _command in (serve, token, sweep, fsck, doctor, db):
     main.add_command(_command)
 
 

@@ -1,0 +1,78 @@
+"""The catalog: reachable, of this version, sound."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from carboy.bootstrap import database_url, open_carboy
+from carboy.cli.doctor.disk import is_own
+from carboy.cli.doctor.finding import Finding, ok, problem, warning
+from carboy.config import Settings
+from carboy.errors import CarboyError
+
+_WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+"""The bug's end, and the older lines that got the correction too."""
+_PATIENCE = 10.0
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """Nothing is made or changed; a catalog that isn't there yet is no fault."""
+    on_sqlite = database_url(settings).startswith("sqlite")
+    path = settings.data.absolute() / "catalog.sqlite3"
+    if on_sqlite:
+        yield sqlite_version(sqlite3.sqlite_version_info)
+        if not settings.database and not path.exists():
+            yield ok("catalog", "there is none yet; the first start makes it")
+            return
+        if not settings.database and not is_own(path):
+            yield problem("catalog", f"{str(path)!r} is another user's", "run carboy, and its doctor, as its owner")
+            return
+    yield _reachable(settings)
+    if on_sqlite and not settings.database:
+        yield sound(path)
+
+
+def sqlite_version(version: tuple[int, ...]) -> Finding:
+    """Carboy's own order avoids the WAL-reset bug: it writes and checkpoints under one lock. Another program's would not."""
+    told = "SQLite " + ".".join(map(str, version))
+    fixed = version >= _WAL_RESET_FIXED[0] or any(version[:2] == line[:2] and version >= line for line in _WAL_RESET_FIXED)
+    if fixed:
+        return ok("catalog", told)
+    return warning("catalog", f"{told} has the WAL-reset bug (corrected in 3.51.3), which Carboy's locking avoids",
+                   "let no other program write to the catalog")
+
+
+def _reachable(settings: Settings) -> Finding:
+    services = open_carboy(settings)
+    kind = "PostgreSQL" if settings.database.startswith("postgresql") else "SQLite"
+    try:
+        services.catalog.check()
+    except CarboyError as error:
+        advice = "run carboy db upgrade" if "older" in error.detail else "see that the database runs and lets Carboy in"
+        return problem("catalog", " ".join(error.detail.split()), "start the newer Carboy" if "newer" in error.detail else advice)
+    finally:
+        services.catalog.close()
+    return ok("catalog", f"{kind} answers, its schema is this version's")
+
+
+def sound(path: Path, patience: float = _PATIENCE) -> Finding:
+    """SQLite's own quick check, on a connection that only reads; given up after ``patience`` seconds."""
+    end = time.monotonic() + patience
+    catalog = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        catalog.set_progress_handler(lambda: time.monotonic() > end, 100_000)
+        wrong = [row[0] for row in catalog.execute("PRAGMA quick_check(3)") if row[0] != "ok"]
+    except sqlite3.OperationalError as error:
+        if "interrupt" in str(error):
+            return ok("catalog", f"nothing wrong was found in the {patience:g} s that its check may take")
+        return problem("catalog", f"its check failed: {error}", "stop the server, and restore a backup where it stays so")
+    except sqlite3.DatabaseError as error:
+        return problem("catalog", f"it is damaged: {error}", "stop the server and restore a backup")
+    finally:
+        catalog.close()
+    if wrong:
+        return problem("catalog", f"it is damaged: {' '.join(wrong[0].split())}", "stop the server and restore a backup")
+    return ok("catalog", "SQLite's quick check finds nothing wrong")
