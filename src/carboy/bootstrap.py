@@ -22,9 +22,9 @@ from carboy.engine.importing import Importer
 from carboy.engine.links import Links
 from carboy.engine.observing import Tell, observed
 from carboy.engine.receive import Receiver
-from carboy.engine.signing import Signer
 from carboy.engine.restoring import RESTORING, Restore
 from carboy.engine.scrub import Scrubber
+from carboy.engine.signing import Signer
 from carboy.engine.snapshots import Snapshots
 from carboy.engine.staging import Staging
 from carboy.engine.sweeper import Sweeper

@@ -110,10 +110,11 @@ class Settings(BaseSettings):
     sweep: bool = Field(True, description="The server, or the application, sweeps by itself; else `carboy sweep` has to run from time to time.")
     sweep_interval: float = Field(60.0, gt=0, description="How often the sweeper runs.")
     orphan_interval: float = Field(3600.0, gt=0, description="How often the sweeper looks for bytes the catalog doesn't know.")
-    snapshot_interval: float = Field(86400.0, ge=0, description="How often a catalog in SQLite is copied into `data/snapshots`; 0 is never.")
+    snapshot_interval: float = Field(86400.0, ge=0, description="How often a catalog in SQLite is copied "
+                                                                 "into `data/snapshots`; 0 is never.")
     snapshots_kept: int = Field(7, ge=1, description="How many of these copies are kept.")
-    scrub_interval: float = Field(0.0, ge=0, description="How long after one pass the server begins to read all stored bytes again, to find "
-                                                         "damaged ones; 0 is never.")
+    scrub_interval: float = Field(0.0, ge=0, description="How long after one pass the server begins to read all stored bytes "
+                                                         "again, to find damaged ones; 0 is never.")
     scrub_rate: Size = Field(50 * 10**6, gt=0, description="How many bytes a second the server reads for that.")
 
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")

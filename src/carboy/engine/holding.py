@@ -1,7 +1,7 @@
-"""Holding off the removal of bytes while somebody copies them.
+"""Locks of whole tasks, between all processes on one data folder. The kernel frees them when a process dies.
 
-A lock on ``data/removal.lock``: those who copy share it, the sweeper removes only while it has it alone. The kernel frees
-it when a process dies.
+Holding off the removal of bytes while somebody copies them is one on ``data/removal.lock``: those who copy share it, the sweeper
+removes only while it has it alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from carboy.errors import Conflict
 
 
 class Removal:
@@ -40,6 +42,18 @@ class Removal:
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def alone(path: Path, otherwise: str) -> Iterator[None]:
+    """Nobody else has the lock on the file, which is made, meanwhile. Raises Conflict, which says ``otherwise``, where somebody has."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not _taken(file):
+            raise Conflict(otherwise)
+        yield
+    finally:
+        os.close(file)
 
 
 def _taken(file: int) -> bool:

@@ -17,7 +17,7 @@ from carboy.storage.copying import copy_bytes, link_open_file
 
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
-Outcome = Literal["copied", "linked", "kept", "left out"]
+Outcome = Literal["copied", "linked", "kept", "left out", "pruned"]
 
 
 @dataclass(frozen=True, slots=True)
