@@ -107,7 +107,8 @@ class Settings(BaseSettings):
                                         "before its bytes come; a file that comes in one request may take it all.")
     reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
     delete_grace: float = Field(300.0, ge=0, description="Bytes of a deleted file are kept this long for downloads under way.")
-    sweep: bool = Field(True, description="The server, or the application, sweeps by itself; else `carboy sweep` has to run from time to time.")
+    sweep: bool = Field(True, description="The server, or the application, sweeps by itself; "
+                                           "else `carboy sweep` has to run from time to time.")
     sweep_interval: float = Field(60.0, gt=0, description="How often the sweeper runs.")
     orphan_interval: float = Field(3600.0, gt=0, description="How often the sweeper looks for bytes the catalog doesn't know.")
     snapshot_interval: float = Field(86400.0, ge=0, description="How often a catalog in SQLite is copied "

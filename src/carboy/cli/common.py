@@ -25,10 +25,12 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was said before the command: ``carboy --data DIR COMMAND``."""
+    """What was said before the command: ``carboy --data DIR COMMAND``. In an application (``flask carboy COMMAND``) both are its own."""
 
     config: Path | None = None
     data: Path | None = None
+    settings: Callable[[], Settings] | None = None
+    services: Callable[[], Services] | None = None
 
 
 def located(command: F) -> F:
@@ -46,8 +48,14 @@ def settings_for(config: Path | None, data: Path | None, **flags: Any) -> Settin
     """The settings of this invocation. Raises ConfigError."""
     from carboy.config import load
 
-    given = click.get_current_context().find_object(Given) or Given()
+    given = _given()
+    if given.settings:
+        return given.settings()
     return load(config or given.config, data=data or given.data, **flags)
+
+
+def _given() -> Given:
+    return click.get_current_context().find_object(Given) or Given()
 
 
 @contextmanager
@@ -55,6 +63,10 @@ def opened(config: Path | None, data: Path | None) -> Iterator[Services]:
     """Carboy on the settings' data, which must be there and of this version; closed at the end."""
     from carboy.bootstrap import open_carboy
 
+    application = _given().services
+    if application:
+        yield application()
+        return
     settings = settings_for(config, data)
     if not settings.data.is_dir():
         raise ConfigError(f"there is no folder {str(settings.data)!r}; `carboy serve` or `carboy db upgrade` makes it", setting="data")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,21 @@ class Program(click.Group):
     """A group whose commands fail in one clear line, never with a traceback, when the fault is not the program's."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with failing_clearly():
             return super().invoke(ctx)
-        except ConfigError as error:
-            raise WrongSetting(_one_line(error.detail)) from error
-        except CarboyError as error:
-            raise click.ClickException(_one_line(error.detail)) from error
-        except OSError as error:
-            raise click.ClickException(_one_line(str(error))) from error
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Errors of the block become one line and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        raise WrongSetting(_one_line(error.detail)) from error
+    except CarboyError as error:
+        raise click.ClickException(_one_line(error.detail)) from error
+    except OSError as error:
+        raise click.ClickException(_one_line(str(error))) from error
 
 
 def _one_line(message: str) -> str:

@@ -21,8 +21,8 @@ from carboy.model import TRUSTED, File, Principal, Publication, Shelved
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Where a staged file is to go: to ``path``, as its owner writes it; without one to a folder named for its id, so that two people's files
-    of one name never meet."""
+    """Where a staged file is to go: to ``path``, as its owner writes it; without one to a folder named for its id, so that two
+    people's files of one name never meet."""
 
     staged: Shelved
     path: str | None = None
