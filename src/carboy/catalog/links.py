@@ -17,13 +17,14 @@ _DEAD = 30 * 86400.0
 _COLUMNS = tuple(links.c)
 _NAMES = tuple(links.c.keys())
 _ADD = insert(links)
-_FILE = select(files.c.id).where(files.c.id == bindparam("id"), files.c.space.not_in([TRASH, STAGED])).with_for_update(read=True, of=files)
+_FILE = (select(files.c.id).where(files.c.id == bindparam("id"), files.c.space != TRASH, files.c.space != STAGED)
+         .with_for_update(read=True, of=files))
 _BY_ID = select(*_COLUMNS).where(links.c.id == bindparam("id"))
 _LIVE = (links.c.revoked_at.is_(None), or_(links.c.expires_at.is_(None), links.c.expires_at > bindparam("now")))
 _TIMES: ColumnElement[int] = bindparam("times", type_=links.c.uses.type)
 _MORE: ColumnElement[int] = bindparam("more", type_=links.c.received.type)
-_ROOM = (links.c.received <= MAX_SIZE - _MORE, or_(links.c.max_uses.is_(None), links.c.uses <= links.c.max_uses - _TIMES),
-         or_(links.c.max_bytes.is_(None), links.c.received <= links.c.max_bytes - _MORE))
+_ROOM = (MAX_SIZE - links.c.received >= _MORE, or_(links.c.max_uses.is_(None), links.c.max_uses - links.c.uses >= _TIMES),
+         or_(links.c.max_bytes.is_(None), links.c.max_bytes - links.c.received >= _MORE))
 _USE: Update = update(links).where(links.c.id == bindparam("link"), *_LIVE, *_ROOM).values(
     uses=links.c.uses + _TIMES, received=links.c.received + _MORE)
 _REVOKE = update(links).where(links.c.id == bindparam("link"), links.c.revoked_at.is_(None)).values(revoked_at=bindparam("revoked_at"))
