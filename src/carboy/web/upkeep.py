@@ -32,6 +32,8 @@ class Upkeep:
         if self._services.settings.sweep:
             self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
             self._thread.start()
+            if self._services.settings.scrub_interval:
+                threading.Thread(target=self._scrub_on, name="scrubber", daemon=True).start()
 
     def stop(self) -> None:
         """End, when the round under way is done. Repeatable."""
@@ -60,9 +62,28 @@ class Upkeep:
         swept = self._services.sweeper.run(orphans=due)
         if due:
             self._orphans_at = time.monotonic() + self._services.settings.orphan_interval
+        if self._services.snapshots.due():
+            log.info("the catalog was copied to %s", self._services.snapshots.take().name)
         if swept.expired or swept.completed or swept.deleted or swept.orphans:
             log.info("swept: %d expired, %d completed, %d deleted, %d orphaned", swept.expired, swept.completed,
                      swept.deleted, swept.orphans)
+
+    def _scrub_on(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                if self._lock is not None and self._services.scrubber.due():
+                    self._scrub()
+            except CarboyError as error:
+                log.warning("the scrub is put off: %s", error.detail)
+            except Exception:
+                log.exception("the scrub failed")
+            self._stopped.wait(self._services.settings.sweep_interval)
+
+    def _scrub(self) -> None:
+        for finding in self._services.scrubber.run(rate=self._services.settings.scrub_rate):
+            log.error("%s: %s: %s", finding.kind, finding.key, finding.detail)
+            if self._stopped.is_set():
+                return
 
     def _mine(self) -> bool:
         """Whether this process is the one that sweeps. The kernel passes the lock on when that one dies."""
