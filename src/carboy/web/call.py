@@ -19,6 +19,7 @@ from carboy.errors import InvalidRequest, TooLarge
 from carboy.model import Placed, Principal
 from carboy.streams import BufferPool, Source
 from carboy.web import forgery, http
+from carboy.web.answers import Problem
 from carboy.web.auth import principal_of
 from carboy.web.body import source_of
 from carboy.web.logs import begin_request, escaped
@@ -186,17 +187,22 @@ Handler = Callable[..., Response]
 
 @dataclass(frozen=True, slots=True)
 class Doc:
-    """What ``/openapi.json`` tells of a route. ``query`` and ``body`` are the models (carboy.web.schemas) that validate; a ``body`` or an
-    answer that is a text is a media type. ``headers`` are the request's that matter here, ``errors`` the codes of
-    problems beside those that any route may give."""
+    """What ``/openapi.json`` tells of a route.
+
+    ``query`` and ``body`` are the models (carboy.web.schemas) that validate; a ``body`` or an answer that is a text is a media type,
+    and a mapping is by media types as OpenAPI writes content. ``headers`` are the request's that matter here, ``errors`` the codes of
+    problems beside those that any route may give, and ``problem`` their shape.
+    """
 
     summary: str
     tag: str = ""
     query: type[Any] | None = None
-    body: type[Any] | str | None = None
-    answers: Mapping[int, type[Any] | str | None] = field(default_factory=lambda: {200: None})
+    body: type[Any] | str | Mapping[str, Any] | None = None
+    answers: Mapping[int, type[Any] | str | Mapping[str, Any] | None] = field(default_factory=lambda: {200: None})
     headers: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    problem: type[Any] = Problem
+    problem_type: str = "application/problem+json"
     open: bool = False
     """Whether it answers without a principal, whatever the space."""
 

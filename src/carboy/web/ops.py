@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from werkzeug import Response
 
-from carboy.web.call import Call, Route
+from carboy.web import answers
+from carboy.web.call import Call, Doc, Route
 from carboy.web.render import json_response
 
 
@@ -21,4 +22,9 @@ def readyz(call: Call) -> Response:
     return json_response({"status": "ready"})
 
 
-ROUTES = (Route("/healthz", ("GET",), healthz), Route("/readyz", ("GET",), readyz))
+_TAG = "Operations"
+ROUTES = (
+    Route("/healthz", ("GET",), healthz, Doc("Whether the process answers", _TAG, answers={200: answers.Health}, open=True)),
+    Route("/readyz", ("GET",), readyz, Doc("Whether all answers", _TAG, answers={200: answers.Health}, open=True,
+                                           errors=("storage_failed", "schema_mismatch"))),
+)

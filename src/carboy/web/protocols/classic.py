@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
+from typing import Any
 from urllib.parse import parse_qsl
 
 from werkzeug import Response
@@ -21,8 +22,8 @@ from carboy.engine.receive import Digests, Target
 from carboy.engine.writing import Piece
 from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, TooLarge
 from carboy.model import Placed, Progress, Upload
-from carboy.web import http
-from carboy.web.call import Call, Route
+from carboy.web import answers, http
+from carboy.web.call import Call, Doc, Route
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, drained, part_data
 from carboy.web.render import json_response
 
@@ -258,9 +259,26 @@ def _json_fields(data: bytes) -> Mapping[str, str]:
         raise InvalidRequest("Missing parameters") from None
 
 
+def _form(required: tuple[str, ...], **fields: str) -> Mapping[str, Any]:
+    """A form as OpenAPI writes it: fields by name with their types, ``binary`` for a file."""
+    known = {name: {"type": "string", "format": kind} if kind == "binary" else {"type": kind} for name, kind in fields.items()}
+    return {"multipart/form-data": {"schema": {"type": "object", "required": list(required), "properties": known}}}
+
+
+def _doc(summary: str, body: Mapping[str, Any], *errors: str) -> Doc:
+    return Doc(summary, "Classic", body=body, answers={200: answers.Message}, problem=answers.Message, problem_type="application/json",
+               errors=("digest_mismatch", "unsupported_type", "path_conflict", "storage_full", "quota_exceeded", *errors))
+
+
+_WHOLE = _doc("Store a file", _form(("file",), file="binary"))
+_CHUNK = _doc("Send a chunk", _form(("file_id", "index", "chunk"), file_id="string", index="integer", offset="integer",
+                                    chunk_size="integer", total="integer", chunk="binary"),
+              "bytes_differ", "range_busy", "interrupted", "upload_gone", "conflict")
+_COMPLETE = _doc("All chunks are there", _form(("file_id", "total_chunks"), file_id="string", total_chunks="integer"),
+                 "missing_bytes", "conflict", "upload_gone")
 ROUTES = (
-    Route("/upload", ("POST",), upload),
-    Route("/stream-upload", ("POST",), upload),
-    Route("/chunk-upload", ("POST",), chunk),
-    Route("/chunk-upload/complete", ("POST",), complete),
+    Route("/upload", ("POST",), upload, _WHOLE),
+    Route("/stream-upload", ("POST",), upload, _WHOLE),
+    Route("/chunk-upload", ("POST",), chunk, _CHUNK),
+    Route("/chunk-upload/complete", ("POST",), complete, _COMPLETE),
 )
