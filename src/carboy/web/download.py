@@ -20,7 +20,7 @@ from urllib.parse import quote
 from werkzeug import Request, Response
 
 from carboy.config import Settings
-from carboy.errors import BytesMissing, PreconditionFailed
+from carboy.errors import BytesDamaged, BytesMissing, PreconditionFailed
 from carboy.mediatypes import is_active
 from carboy.model import Blob, File, Key, Span, Version
 from carboy.storage.base import OnDisk
@@ -62,19 +62,21 @@ def known_digest(blob: Blob, algorithm: str) -> bytes | None:
 
 
 def respond(request: Request, file: File, storage: Readable, *, settings: Settings, version: Version | None = None,
-            digest_of: DigestOf = known_digest) -> Response:
-    """The answer to a GET or HEAD for ``file``, or for one of its older contents.
+            digest_of: DigestOf = known_digest, attachment: bool = False) -> Response:
+    """The answer to a GET or HEAD for ``file``, or for one of its older contents. With ``attachment`` it is to be saved, not shown.
 
     Whether the principal may see it has been decided. Nothing is sent before the bytes are known to be there. Raises
-    BytesMissing, PreconditionFailed, RangeNotSatisfiable, InvalidRequest.
+    BytesMissing, BytesDamaged, PreconditionFailed, RangeNotSatisfiable, InvalidRequest.
     """
     content = _content(file, version)
-    headers = _headers(request, content, public=_is_public(settings, file.space))
+    headers = _headers(request, content, public=_is_public(settings, file.space), attachment=attachment)
     outcome = evaluate(request.headers, content.validators)
     if outcome == "failed":
         raise PreconditionFailed("The file is not the one the condition names.", etag=content.validators.etag)
     if outcome == "not_modified":
         return Response(status=304, headers=_without_content(headers))
+    if content.blob.damaged_at is not None:
+        raise BytesDamaged("The stored bytes are not the ones that were received.", blob=content.blob.id)
     if digests := _digests(request, content.blob, digest_of):
         headers["Repr-Digest"] = digests
     if settings.accel and isinstance(storage, OnDisk) and _proxy_can(request):
@@ -118,8 +120,8 @@ def _is_public(settings: Settings, space: str) -> bool:
     return rules is not None and rules.public == "read"
 
 
-def _headers(request: Request, content: _Content, *, public: bool) -> dict[str, str]:
-    attachment = "download" in request.args or is_active(content.media_type)
+def _headers(request: Request, content: _Content, *, public: bool, attachment: bool) -> dict[str, str]:
+    attachment = attachment or "download" in request.args or is_active(content.media_type)
     headers = {
         "Content-Type": content.media_type,
         "Content-Disposition": content_disposition(content.name, attachment),
@@ -132,7 +134,7 @@ def _headers(request: Request, content: _Content, *, public: bool) -> dict[str, 
         "Cross-Origin-Resource-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
     }
-    return headers if public else {**headers, "Vary": "Authorization"}
+    return headers if public else {**headers, "Vary": "Cookie, Authorization"}
 
 
 def _without_content(headers: Mapping[str, str]) -> dict[str, str]:
