@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +22,13 @@ from carboy.storage.base import Storage, Writer
 _SYNCS = 4
 Digests = Sequence[tuple[str, bytes]]
 """``(algorithm, digest)`` pairs that the bytes must have, algorithms as in ``checksums.DIGEST_SIZES``."""
+Around = Callable[[int, int], AbstractContextManager[object]]
+"""What is to be done about so many files of so many bytes together while they are published."""
+
+
+def uncounted(files: int, size: int) -> AbstractContextManager[object]:
+    """Nothing."""
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +243,9 @@ class Receiver:
         if target.condition != Condition():
             target.condition.check(self.catalog.file_at(target.space, target.path))
 
-    def receive(self, target: Target, source: streams.Source, *, digests: Digests = ()) -> Placed:
-        """The source's bytes become the file. When this returns they are on stable storage and in the catalog.
+    def receive(self, target: Target, source: streams.Source, *, digests: Digests = (), around: Around = uncounted) -> Placed:
+        """The source's bytes become the file. When this returns they are on stable storage and in the catalog. ``around`` is
+        held while the file is published.
 
         Raises BodyCut or TooSlow where the source did not end by itself, and then keeps nothing.
         """
@@ -249,7 +257,8 @@ class Receiver:
             if failure:
                 raise failure
             incoming.end()
-            return delivery.publish()[0]
+            with around(1, incoming.received):
+                return delivery.publish()[0]
 
 
 def _flush_all(lot: Sequence[Incoming]) -> None:

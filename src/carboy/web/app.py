@@ -16,19 +16,21 @@ from werkzeug.routing import Map, Rule
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
-from carboy.web import api, browse, http, ops
+from carboy.web import api, http, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
-from carboy.web.protocols import classic, form, raw
+from carboy.web.page import folder, problem, routes
+from carboy.web.protocols import classic, raw
 from carboy.web.render import mounted_at
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy")
 
-GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES}
+GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
+                                           "page": routes.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
-_GATHERED: tuple[tuple[Route, ...], ...] = tuple(GROUPS.values())
-_FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": form.post, "GET": browse.get, "HEAD": browse.get,
+_GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
+_FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
                                  "DELETE": api.delete_at}
 
 
@@ -41,10 +43,11 @@ class Application:
     def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool(), identify=identify)
+                        BufferPool(), identify=identify, page=settings.page and "page" in expose)
         self._files = "files" in expose
-        self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler)
-                         for name, routes in GROUPS.items() if name in expose for route in routes],
+        served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
+        groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
+        self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler) for group in groups for route in group],
                         merge_slashes=False, strict_slashes=False)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -60,12 +63,12 @@ class Application:
         try:
             response = self._answer(call)
         except (CarboyError, HTTPException) as error:
-            response = http.problem(error, call.id)
+            response = _problem(call, error)
             if response.status_code >= 500:
                 _report(call.method, error, unexpected=response.status_code not in (503, 507))
         except Exception as error:
             log.exception("%s failed", call.method)
-            response = http.problem(error, call.id)
+            response = _problem(call, error)
         call.close_unless_read()
         response.headers["X-Request-ID"] = call.id
         call.environ["carboy.principal"] = call.known_principal
@@ -90,6 +93,18 @@ class Application:
         if not rest:
             raise NotFound(f"the space's folder is at /files/{space}/", right=f"/files/{space}/")
         return handler(call, space=space, path=rest[0])
+
+
+def _problem(call: Call, error: Exception) -> Response:
+    """A problem; as a page for browsers. A page that can't be made, because the catalog is away, must not hide what went wrong."""
+    plain = http.problem(error, call.id)
+    if not problem.is_wanted(call):
+        return plain
+    try:
+        return problem.page(call, plain)
+    except Exception:
+        log.warning("the page of a problem can't be made", exc_info=True)
+        return plain
 
 
 def _report(method: str, error: Exception, *, unexpected: bool) -> None:

@@ -42,6 +42,8 @@ class Web:
     slots: Slots
     buffers: BufferPool
     pages: Pages = field(default_factory=Pages)
+    page: bool = False
+    """Whether browsers get the page: HTML where others get JSON."""
     identify: Identify | None = None
     """An application's way to tell who asks; without one, the request itself proves it."""
 
@@ -97,7 +99,7 @@ class Call:
     @property
     def wants_page(self) -> bool:
         """Whether this is to be answered by the page."""
-        return self.services.settings.page and self.is_browser
+        return self.web.page and self.is_browser
 
     @cached_property
     def fields(self) -> MultiDict[str, str]:

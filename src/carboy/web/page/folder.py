@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -26,7 +26,11 @@ SORTED = 1000
 """Up to so many things in a folder are sorted by anything; beyond, by what the catalog has an index for."""
 
 Order = Literal["name", "size", "date"]
-_KEYS: dict[Order, SortKey] = {"name": "path", "size": "size", "date": "modified"}
+_KEYS: Mapping[Order, SortKey] = {"name": "path", "size": "size", "date": "modified"}
+_FOLDER_KEYS: Mapping[Order, Callable[[Folder], Any]] = {
+    "name": lambda one: (one.path.casefold(), one.path), "size": lambda one: one.bytes, "date": lambda one: one.path}
+_FILE_KEYS: Mapping[Order, Callable[[File], Any]] = {
+    "name": lambda one: (one.name.casefold(), one.name), "size": lambda one: one.size, "date": lambda one: one.modified_at}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def post(call: Call, space: str, path: str) -> Response:
 def again(call: Call, space: str, path: str, error: CarboyError) -> Response:
     """The folder's page once more, saying what was wrong. Raises the error where it can't be shown there."""
     status = http.STATUS[error.code]
-    if status >= 500 and error.code not in ("storage_full", "quota_exceeded") or status in (401, 404):
+    if status in (401, 404) or (status >= 500 and status != 507):
         raise error
     try:
         return show(call, space, clean_folder(path), error=error, status=status)
@@ -117,10 +121,10 @@ def new(call: Call, space: str) -> Response:
 
 
 def _asked(call: Call) -> Asked:
-    order, page = call.query.get("sort", "name"), call.query.get("page", "1")
-    if order not in _KEYS:
+    order, page = next((order for order in _KEYS if order == call.query.get("sort", "name")), None), call.query.get("page", "1")
+    if order is None:
         raise InvalidRequest("sort is name, size or date", field="sort")
-    if not (page.isascii() and page.isdigit() and 0 < int(page[:6]) and len(page) <= 6):
+    if not (page.isascii() and page.isdigit() and len(page) <= 6 and int(page) > 0):
         raise InvalidRequest("page is a number from 1", field="page")
     return Asked(order, call.query.get("desc", "0") == "1", call.query.get("q", "").strip()[:200], int(page), call.query.get("cursor"))
 
@@ -139,12 +143,9 @@ def _listing(call: Call, space: str, folder: str, asked: Asked) -> Listing:
 
 def _sorted(folders: Sequence[Folder], files: Sequence[File], asked: Asked) -> Listing:
     """All of it is at hand: folders first, then files, in the order that is asked for."""
-    of_folder: dict[Order, Callable[[Folder], Any]] = {"name": lambda one: one.path, "size": lambda one: one.bytes, "date": lambda one: one.path}
-    of_file: dict[Order, Callable[[File], Any]] = {"name": lambda one: (one.name.casefold(), one.name), "size": lambda one: one.size,
-                                                   "date": lambda one: one.modified_at}
     turned = asked.descending and asked.order != "date"
-    rows: list[Folder | File] = [*sorted(folders, key=of_folder[asked.order], reverse=turned),
-                                 *sorted(files, key=of_file[asked.order], reverse=asked.descending)]
+    rows: list[Folder | File] = [*sorted(folders, key=_FOLDER_KEYS[asked.order], reverse=turned),
+                                 *sorted(files, key=_FILE_KEYS[asked.order], reverse=asked.descending)]
     pages = max(1, -(-len(rows) // ROWS))
     page = min(asked.page, pages)
     part = rows[(page - 1) * ROWS:page * ROWS]
@@ -153,8 +154,8 @@ def _sorted(folders: Sequence[Folder], files: Sequence[File], asked: Asked) -> L
 
 
 def _large(call: Call, space: str, folder: str, asked: Asked) -> Listing:
-    """Too much to sort here. By name it is a walk through the folder; by size or date a list of all files at any depth, which the catalog has
-    in that order."""
+    """Too much to sort here. By name it is a walk through the folder; by size or date a list of all files at any depth, which the
+    catalog has in that order."""
     finder = call.services.finder
     if asked.order == "name" and not asked.descending:
         found = call.services.files.page(call.principal, space, prefix=folder, cursor=asked.cursor, limit=ROWS, folders=True)

@@ -16,6 +16,7 @@ from carboy.model import NOBODY, Principal
 from carboy.web import forgery
 from carboy.web.page import notes, shown
 from carboy.web.page.assets import Assets
+from carboy.web.render import instant
 
 if TYPE_CHECKING:
     from carboy.web.call import Call
@@ -55,7 +56,7 @@ class Pages:
         made = Environment(loader=PackageLoader("carboy.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                            lstrip_blocks=True)
         made.filters |= {"size": shown.size, "name": shown.name, "plain": shown.plain, "moment": shown.moment, "day": shown.day,
-                         "path": quote}
+                         "instant": instant, "path": quote}
         made.globals |= {"ago": shown.ago, "until": shown.until, "count": shown.count, "kind": shown.kind}
         return made
 

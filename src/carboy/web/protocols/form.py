@@ -12,7 +12,7 @@ from multipart import parse_content_disposition
 from werkzeug import Response
 
 from carboy.engine.names import clean_folder, clean_name, clean_path
-from carboy.engine.receive import Delivery, Incoming, Target
+from carboy.engine.receive import Around, Delivery, Incoming, Target, uncounted
 from carboy.errors import InvalidName, InvalidRequest, NotFound
 from carboy.model import Placed
 from carboy.web import http
@@ -38,7 +38,7 @@ def post(call: Call, space: str, path: str, *, answer: Answer | None = None) -> 
     boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
     if boundary is None:
         return _raw(call, target)
-    placed = _receive(call, target, boundary)
+    placed = receive_form(call, target, boundary)
     for one in placed:
         call.stored(one)
     return answer(placed) if answer else json_response({"files": [file_json(call.services.files, one.file) for one in placed]}, 201)
@@ -68,7 +68,8 @@ def _path(folder: Target, name: str) -> str:
     return clean_path(folder.path + clean_name(name))
 
 
-def _receive(call: Call, folder: Target, boundary: str) -> list[Placed]:
+def receive_form(call: Call, folder: Target, boundary: str, *, around: Around = uncounted) -> list[Placed]:
+    """The files of the request's form take their places in the folder, all or none. ``around`` is held while they are published."""
     with call.body() as source, call.services.receiver.delivery(call.principal.id) as delivery:
         reader = FormReader(source, boundary, call.services.settings, call.digests())
         incoming = [_take(call, delivery, folder, part, events) for part, events in _named(reader)]
@@ -77,7 +78,8 @@ def _receive(call: Call, folder: Target, boundary: str) -> list[Placed]:
         _check_names(incoming, folder)
         for one in incoming:
             one.target = replace(one.target, metadata=reader.fields)
-        return delivery.publish()
+        with around(len(incoming), sum(one.received for one in incoming)):
+            return delivery.publish()
 
 
 def _named(reader: FormReader) -> Iterator[tuple[Part, Iterator[Event]]]:
