@@ -59,6 +59,49 @@ def boundary_of(content_type: str) -> str | None:
     return boundary
 
 
+class _Parser:
+    """The library's parser, which also knows parts without a body: after their headers comes the delimiter, whose CRLF is the empty line at
+    once (RFC 2046 section 5.1.1: the body, with the line break before it, may be missing)."""
+
+    def __init__(self, boundary: str, settings: Settings) -> None:
+        self._parser = PushMultipartParser(boundary, max_header_size=settings.max_part_header, max_header_count=16)
+        self._bodiless = b"\r\n\r\n--" + boundary.encode()
+        self._held = b""
+
+    def parse(self, data: bytes) -> Iterator[MultipartSegment | bytes | None]:
+        if self._held:
+            data = self._held + data
+        while (at := data.find(self._bodiless)) >= 0:
+            yield from self._parse(data[:at + 2])
+            headers_end = False
+            for event in self._parse(data[at + 2:at + 4]):
+                headers_end = isinstance(event, MultipartSegment)
+                yield event
+            yield from self._parse(b"\r\n" if headers_end else b"")
+            data = data[at + 4:]
+        end = len(data) - self._begun(data)
+        self._held = data[end:]
+        yield from self._parse(data[:end] if self._held else data)
+
+    def close(self) -> Iterator[MultipartSegment | bytes | None]:
+        """There is no more. Raises MultipartError where something is missing."""
+        yield from self._parse(self._held)
+        self._parser.close()
+
+    def _parse(self, data: bytes) -> Iterator[MultipartSegment | bytes | None]:
+        if data:
+            yield from self._parser.parse(data)
+
+    def _begun(self, data: bytes) -> int:
+        """How many bytes at the end may be the beginning of a delimiter after headers."""
+        start = max(0, len(data) - len(self._bodiless) + 1)
+        while (at := data.find(b"\r", start)) >= 0:
+            if self._bodiless.startswith(data[at:]):
+                return len(data) - at
+            start = at + 1
+        return 0
+
+
 class FormReader:
     """Reads one form. Fields go into ``pairs`` as they come, and into ``fields`` (the last of a name counts); files are the caller's."""
 
@@ -68,7 +111,7 @@ class FormReader:
         self._source = source
         self._settings = settings
         self._running = [(name, checksums.new(name), digest) for name, digest in digests]
-        self._parser = PushMultipartParser(boundary, max_header_size=settings.max_part_header, max_header_count=16)
+        self._parser = _Parser(boundary, settings)
         self._parts = 0
         self._fields_size = 0
 
@@ -103,7 +146,7 @@ class FormReader:
             failure = ending_error(self._source, received)
             if failure:
                 raise failure
-            self._parser.close()
+            yield from self._parser.close()
         except ParserLimitReached as error:
             raise InvalidRequest(f"the form breaks a limit: {error}") from error
         except MultipartError as error:
