@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     secret_key: str = Field("", repr=False, description="Signs links, addresses and the page's cookies; at least 32 characters. "
                                                         "Empty makes one, kept in the catalog.")
     secret_key_fallbacks: tuple[str, ...] = Field((), repr=False, description="Older keys that still prove what they signed.")
+    docs: bool = Field(True, description="Serves /openapi.json and /docs, the description of all routes, to everybody.")
     page: bool = Field(True, description="Serves the page for people: folders and forms for browsers, and signing in.")
     session_expiry: float = Field(14 * 86400.0, gt=0, description="Who signed in on the page stays so this long; "
                                                                 "a revoked token ends it at once.")

@@ -16,18 +16,19 @@ from werkzeug.routing import Map, Rule
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
-from carboy.web import api, http, ops, shared
+from carboy.web import api, describing, http, located, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
 from carboy.web.protocols import classic, raw
+from carboy.web.reference import Reference
 from carboy.web.render import mounted_at
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy")
 
 GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
-                                           "page": routes.ROUTES}
+                                           "page": routes.ROUTES, "docs": describing.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
 _GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
@@ -43,7 +44,7 @@ class Application:
     def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool(), identify=identify, page=settings.page and "page" in expose)
+                        BufferPool(), identify=identify, reference=Reference(_described(expose)), page=settings.page and "page" in expose)
         self._files = "files" in expose
         served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
         groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
@@ -105,6 +106,12 @@ def _problem(call: Call, error: Exception) -> Response:
     except Exception:
         log.warning("the page of a problem can't be made", exc_info=True)
         return plain
+
+
+def _described(groups: Collection[str]) -> list[Route]:
+    """The routes of these groups, in the order in which they are described."""
+    every = {"files": located.ROUTES, "api": GROUPS["api"], **GROUPS}
+    return [route for name, group in every.items() if name in groups for route in group]
 
 
 def _report(method: str, error: Exception, *, unexpected: bool) -> None:

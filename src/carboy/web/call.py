@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -24,6 +24,7 @@ from carboy.web.auth import principal_of
 from carboy.web.body import source_of
 from carboy.web.logs import begin_request, escaped
 from carboy.web.page.view import Pages
+from carboy.web.reference import Reference
 from carboy.web.session import Session, Sessions
 from carboy.web.slots import Slots
 
@@ -42,6 +43,7 @@ class Web:
     slots: Slots
     buffers: BufferPool
     pages: Pages = field(default_factory=Pages)
+    reference: Reference = field(default_factory=lambda: Reference(()))
     page: bool = False
     """Whether browsers get the page: HTML where others get JSON."""
     identify: Identify | None = None
@@ -77,8 +79,10 @@ class Call:
     def _proven(self) -> Principal:
         if self.header("Authorization") is None and self.session is not None:
             self._must_be_own(self.session.id)
-            return self.session.principal
-        return principal_of(self.environ, self.services.tokens)
+            found = self.session.principal
+        else:
+            found = principal_of(self.environ, self.services.tokens)
+        return replace(found, request=self.id, address=self.environ.get("REMOTE_ADDR", ""))
 
     @cached_property
     def session(self) -> Session | None:

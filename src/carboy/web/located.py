@@ -3,10 +3,11 @@ rewrite; so this is what is said of them, and which handler has which method."""
 
 from __future__ import annotations
 
-from carboy.web import answers, browse, schemas
+from carboy.web import answers, schemas
 from carboy.web.api.files import delete_at
 from carboy.web.call import Doc, Route
-from carboy.web.protocols import form, raw
+from carboy.web.page import folder
+from carboy.web.protocols import raw
 
 _PATH, _FOLDER, _TAG = "/files/<space>/<path:path>", "/files/<space>/<path:folder>/", "Files by path"
 _STORED = ("invalid_name", "digest_mismatch", "interrupted", "conflict", "path_conflict", "precondition_failed", "unsupported_type",
@@ -19,7 +20,7 @@ _FORM = {
 }
 
 ROUTES = (
-    Route(_PATH, ("GET", "HEAD"), browse.get,
+    Route(_PATH, ("GET", "HEAD"), folder.get,
           Doc("The bytes of a file", _TAG, query=schemas.ContentQuery, answers={200: "*/*", 206: "*/*", 304: None},
               headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Want-Repr-Digest"),
               errors=("invalid_name", "range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged"))),
@@ -29,9 +30,9 @@ ROUTES = (
     Route(_PATH, ("DELETE",), delete_at,
           Doc("Delete a file", _TAG, query=schemas.DeleteQuery, answers={204: None}, headers=("If-Match",),
               errors=("invalid_name", "precondition_failed"))),
-    Route(_FOLDER, ("GET", "HEAD"), browse.get,
+    Route(_FOLDER, ("GET", "HEAD"), folder.get,
           Doc("A folder", _TAG, query=schemas.PageQuery, answers={200: answers.FilePage}, errors=("invalid_name",))),
-    Route(_FOLDER, ("POST",), form.post,
+    Route(_FOLDER, ("POST",), folder.post,
           Doc("Store the files of a form", _TAG, body=_FORM, answers={200: answers.File, 201: answers.Files},
               headers=("Content-Disposition", "If-Match", "If-None-Match", *_DIGESTS), errors=_STORED)),
 )

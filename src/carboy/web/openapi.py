@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from carboy import __version__
 from carboy.web import answers
-from carboy.web.call import Doc, Route
 from carboy.web.http import STATUS
+
+if TYPE_CHECKING:
+    from carboy.web.call import Doc, Route
 
 Json = dict[str, Any]
 
