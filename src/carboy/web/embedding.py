@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, has_app_context, has_request_context
 
@@ -26,6 +26,9 @@ from carboy.streams import BufferPool
 from carboy.web import forgery
 from carboy.web.app import Application
 from carboy.web.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from carboy.web.extension import Carboy
 
 log = logging.getLogger("carboy")
 
@@ -48,8 +51,9 @@ class Hooks:
 class Embedded:
     """One Carboy in one application. Opens nothing before it is first used, and then once in each process."""
 
-    def __init__(self, app: Flask, name: str, spaces: Callable[[], Mapping[str, Mapping[str, Any]]], hooks: Callable[[], Hooks],
-                 expose: Collection[str], clock: Callable[[], float]) -> None:
+    def __init__(self, carboy: Carboy, app: Flask, name: str, spaces: Callable[[], Mapping[str, Mapping[str, Any]]],
+                 hooks: Callable[[], Hooks], expose: Collection[str], clock: Callable[[], float]) -> None:
+        self.carboy = carboy
         self._app = app
         self._name = name
         self._spaces = spaces

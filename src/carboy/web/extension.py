@@ -67,7 +67,7 @@ class Carboy(Calls):
         """Make the application Carboy's too. An instance may serve several applications; each has data of its own."""
         if self.name in app.extensions:
             raise ConfigError(f"this application has a {self.name!r} already; give the second one a name: Carboy(app, name='archive')")
-        app.extensions[self.name] = Embedded(app, self.name, lambda: self._spaces, lambda: self._hooks, self.expose, self._clock)
+        app.extensions[self.name] = Embedded(self, app, self.name, lambda: self._spaces, lambda: self._hooks, self.expose, self._clock)
         mounting.install(app, self)
         app.cli.add_command(commands_of(self.name))
 
