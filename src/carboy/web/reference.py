@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from werkzeug import Response
 from werkzeug.utils import cached_property
@@ -59,8 +59,7 @@ class Reference:
 
     @cached_property
     def _templates(self) -> Environment:
-        made = Environment(loader=PackageLoader("carboy.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                           lstrip_blocks=True)
+        made = Environment(loader=PackageLoader("carboy.web"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
         made.filters |= {"text": text, "type": type_of}
         return made
 
@@ -119,8 +118,8 @@ def _plain(schema: Json) -> str:
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {_plain(schema['additionalProperties'])}"
     for name, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")):
-        if name in schema and abs(schema[name]) < 2**31:
-            words.append(f"{sign} {schema[name]:g}")
+        if name in schema and abs(schema[name]) < 2**31 - 1 and (name, schema[name]) != ("minimum", 0):
+            words.append(f"{sign} {schema[name]}")
     for name, what in (("maxLength", "characters"), ("maxItems", "items")):
         if name in schema:
             words.append(f"≤ {schema[name]} {what}")
