@@ -13,8 +13,13 @@ from carboy import __version__
 from carboy.cli.common import Given
 from carboy.cli.database import db
 from carboy.cli.doctor import doctor
+from carboy.cli.files import cp, get, ls, mv, put, rm, stat, tag
+from carboy.cli.keeping import backup, export, import_, restore, scrub
+from carboy.cli.links import link
+from carboy.cli.records import audit, usage
 from carboy.cli.serve import serve
 from carboy.cli.tokens import token
+from carboy.cli.trash import trash
 from carboy.cli.upkeep import fsck, sweep
 from carboy.errors import CarboyError, ConfigError
 
@@ -63,7 +68,8 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
     ctx.obj = Given(config, data)
 
 
-for _command in (serve, token, sweep, fsck, doctor, db):
+for _command in (serve, token, sweep, fsck, doctor, db, ls, stat, put, get, mv, cp, rm, tag, trash, link, usage, audit, import_,
+                 export, backup, restore, scrub):
     main.add_command(_command)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
-from carboy.engine.names import clean_folder, clean_path
+from carboy.engine.names import clean_folder, clean_path, home_of
 from carboy.engine.reading import Seen, look, pieces
 from carboy.engine.receive import Target
 from carboy.engine.trees import Moved, Walked, walk
@@ -81,7 +81,7 @@ class Importer:
             raise NotFound(f"there is no space {space!r}", space=space)
         if rules.private and owner is None:
             raise InvalidRequest(f"the space {space!r} has a tree for each owner: say whose files these are", space=space)
-        home = f"{owner}/" if rules.private else ""
+        home = home_of(owner) if rules.private else ""
         return Destination(space, rules, home + clean_folder(to), owner, on_conflict, link)
 
     def _check_root(self, root: Path) -> None:
@@ -161,7 +161,8 @@ class Importer:
 
     def _enter(self, taken: Sequence[_Taken], principal: Principal) -> None:
         try:
-            self._catalog.place([one.placement for one in taken], now=self._clock(), by=principal.act)
+            self._catalog.place([one.placement for one in taken], now=self._clock(),
+                                by=principal.act if self._settings.audit_expiry else None)
         except CommitUnknown:
             _keep(taken)
             raise
