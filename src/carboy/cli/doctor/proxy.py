@@ -26,6 +26,7 @@ _UNBUFFERED = "in nginx: proxy_request_buffering off; proxy_http_version 1.1; cl
 _KEPT = ("etag", "last-modified", "accept-ranges", "content-disposition", "x-content-type-options", "content-security-policy")
 _SKEW = 5.0
 _BREATH = 0.2
+_DRIBBLE = [bytes(1000)] * int(_WITHHELD / _BREATH)
 
 
 def check(url: str, token: str | None, space: str) -> Iterator[Finding]:
@@ -79,11 +80,15 @@ def _said(address: Address, health: Answer) -> Iterator[Finding]:
 
 
 def _early(address: Address, *, chunked: bool) -> Answer | None:
-    """The refusal that comes while half of the body is withheld."""
+    """The refusal that comes while half of the body is withheld. A little is sent all the while: Caddy hands on the refusal of a body
+    only once another piece of it comes."""
     framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(2 * len(_HALF))}
     with Request(address, "PUT", "/files/main/carboy-doctor", {**_WRONG, **framing}) as request:
-        request.send(b"%x\r\n%b\r\n" % (len(_HALF), _HALF) if chunked else _HALF)
-        return request.answer(_WITHHELD)
+        for piece in (_HALF, *_DRIBBLE):
+            request.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if answer := request.answer(_BREATH):
+                return answer
+    return None
 
 
 def _streamed(framing: str, answer: Answer | None) -> Finding:
@@ -100,7 +105,9 @@ def _largest(address: Address) -> Finding:
     """The largest declared size that the proxy doesn't refuse. Only heads are sent."""
     for size, name in _SIZES:
         with Request(address, "PUT", "/files/main/carboy-doctor", {**_WRONG, "Content-Length": str(size)}) as request:
-            answer = request.answer(_WITHHELD)
+            answer = request.answer(_BREATH)
+            request.send(bytes(1000))
+            answer = answer or request.answer(_WITHHELD)
         if answer is None or answer.is_refusal:
             if size == _SIZES[0][0]:
                 return ok("proxy", "it sets no limit to the size of a body")
