@@ -50,7 +50,7 @@ class Server:
         self._command = [sys.executable, "-m", "carboy.cli.main", "serve", "--port", "0", "--data", str(data),
                          "--workers", str(workers), *args]
         own = {name: value for name, value in os.environ.items() if not name.startswith("CARBOY_")}
-        self._env = {**own, "CARBOY_ADMIN_TOKEN": self.token, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self._env = {**own, "CARBOY_ADMIN_TOKEN": self.token, "CARBOY_LOGIN_RATE_LIMIT": "", "PYTHONUNBUFFERED": "1", **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
 

@@ -119,6 +119,12 @@ class Settings(BaseSettings):
                                                          "again, to find damaged ones; 0 is never.")
     scrub_rate: Size = Field(50 * 10**6, gt=0, description="How many bytes a second the server reads for that.")
 
+    rate_limit: str = Field("", description="How often one principal, or without one an address, may ask: such as `600/minute`, or several "
+                                            "with `;` between them. Empty is no limit.")
+    login_rate_limit: str = Field("20/minute", description="How many tokens and passwords of one address may be wrong; empty is no limit.")
+    rate_limit_storage: str = Field("", repr=False, description="Where requests are counted: empty is a file in the data folder that the "
+                                                                "processes of this machine share; `redis://…` serves several.")
+
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")

@@ -21,6 +21,7 @@ from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
 from carboy.web.protocols import classic, raw
+from carboy.web.rates import Rates
 from carboy.web.reference import Reference
 from carboy.web.render import mounted_at
 from carboy.web.slots import Slots
@@ -35,6 +36,10 @@ _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": fol
                                  "DELETE": api.delete_at}
 
 
+_UNLIMITED = ("healthz", "readyz", "static/")
+"""What may be asked for however often: it costs nothing, and belongs to what was counted already."""
+
+
 class Application:
     """Carboy over WSGI. One per process; opens nothing before the first request.
 
@@ -44,7 +49,8 @@ class Application:
     def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool(), identify=identify, reference=Reference(_described(expose)), page=settings.page and "page" in expose)
+                        BufferPool(), Rates(settings), identify=identify, reference=Reference(_described(expose)),
+                        page=settings.page and "page" in expose)
         self._files = "files" in expose
         served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
         groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
@@ -72,6 +78,8 @@ class Application:
             response = _problem(call, error)
         call.close_unless_read()
         response.headers["X-Request-ID"] = call.id
+        if call.allowance:
+            response.headers.update(call.allowance.headers)
         call.environ["carboy.principal"] = call.known_principal
         return response
 
@@ -79,6 +87,8 @@ class Application:
         path = http.path_of(call.environ)
         if "\0" in path:
             raise InvalidName("there is no NUL in any address", rule="control_character")
+        if self._web.rates.on and not path.startswith(_UNLIMITED):
+            call.spend(anonymous=path.startswith("s/"))
         if self._files and path.startswith("files/"):
             return self._file(call, path)
         handler, arguments = self._map.bind_to_environ(call.environ).match()

@@ -15,7 +15,7 @@ from werkzeug.utils import cached_property  # functools' has one lock for all in
 
 from carboy.bootstrap import Services
 from carboy.engine.receive import Digests
-from carboy.errors import InvalidRequest, TooLarge
+from carboy.errors import InvalidRequest, PasswordNeeded, TooLarge, Unauthenticated
 from carboy.model import Placed, Principal
 from carboy.streams import BufferPool, Source
 from carboy.web import forgery, http
@@ -24,6 +24,7 @@ from carboy.web.auth import principal_of
 from carboy.web.body import source_of
 from carboy.web.logs import begin_request, escaped
 from carboy.web.page.view import Pages
+from carboy.web.rates import Allowance, Rates
 from carboy.web.reference import Reference
 from carboy.web.session import Session, Sessions
 from carboy.web.slots import Slots
@@ -42,6 +43,7 @@ class Web:
     services: Services
     slots: Slots
     buffers: BufferPool
+    rates: Rates
     pages: Pages = field(default_factory=Pages)
     reference: Reference = field(default_factory=lambda: Reference(()))
     page: bool = False
@@ -63,6 +65,7 @@ class Call:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.id = environ["carboy.request_id"] = begin_request()
+        self.allowance: Allowance | None = None
 
     @cached_property
     def request(self) -> Request:
@@ -81,8 +84,39 @@ class Call:
             self._must_be_own(self.session.id)
             found = self.session.principal
         else:
-            found = principal_of(self.environ, self.services.tokens)
-        return replace(found, request=self.id, address=self.environ.get("REMOTE_ADDR", ""))
+            found = self._bearer()
+        return replace(found, request=self.id, address=self.address)
+
+    def _bearer(self) -> Principal:
+        """Tokens that prove nothing are counted; one that is right is good however many weren't."""
+        try:
+            return principal_of(self.environ, self.services.tokens)
+        except Unauthenticated:
+            self.web.rates.failed(self.address)
+            raise
+
+    @contextmanager
+    def guessing(self) -> Iterator[None]:
+        """In the block something is proved that could be guessed. Raises RateLimited where too much failed from this address."""
+        self.web.rates.may_try(self.address)
+        try:
+            yield
+        except (Unauthenticated, PasswordNeeded):
+            self.web.rates.failed(self.address)
+            raise
+
+    def spend(self, *, anonymous: bool = False) -> None:
+        """Count this request for who asks; ``anonymous``: for the address. Raises RateLimited."""
+        principal: str | None = None
+        try:
+            principal = None if anonymous else self.principal.id
+        finally:
+            self.allowance = self.web.rates.spend(principal, self.address)
+
+    @property
+    def address(self) -> str:
+        """The client's, as the server has it; "" where that tells none."""
+        return str(self.environ.get("REMOTE_ADDR", ""))
 
     @cached_property
     def session(self) -> Session | None:

@@ -98,6 +98,8 @@ def _fields(error: CarboyError) -> dict[str, str]:
         fields["WWW-Authenticate"] = 'Bearer realm="carboy"'
     if error.code in _RETRY_AFTER:
         fields["Retry-After"] = str(error.facts.get("retry_after", _RETRY_AFTER[error.code]))
+    if error.code == "rate_limited":
+        fields |= {"RateLimit-Limit": str(error.facts["limit"]), "RateLimit-Remaining": "0", "RateLimit-Reset": fields["Retry-After"]}
     if error.code == "range_not_satisfiable" and "size" in error.facts:
         fields["Content-Range"] = f"bytes */{error.facts['size']}"
     return fields

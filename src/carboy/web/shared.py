@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -93,8 +93,9 @@ def _path(call: Call) -> str:
 
 def _open(call: Call, token: str) -> Opened:
     """Whoever comes by the link is this request's principal, whoever else they are."""
-    opened = call.services.links.open(token, _password(call), proof=call.request.cookies.get(_COOKIE), request=call.id,
-                                      address=call.environ.get("REMOTE_ADDR", ""))
+    password = _password(call)
+    with call.guessing() if password is not None else nullcontext():
+        opened = call.services.links.open(token, password, proof=call.request.cookies.get(_COOKIE), request=call.id, address=call.address)
     call.principal = opened.principal
     return opened
 
@@ -111,8 +112,8 @@ def _password(call: Call) -> str | None:
 
 def _take_password(call: Call, token: str) -> Response:
     try:
-        opened = call.services.links.open(token, call.fields.get("password", ""), request=call.id,
-                                          address=call.environ.get("REMOTE_ADDR", ""))
+        with call.guessing():
+            opened = call.services.links.open(token, call.fields.get("password", ""), request=call.id, address=call.address)
     except PasswordNeeded as error:
         return _ask_password(call, error, wrong=True)
     response = redirect(call, f"/{quote(http.path_of(call.environ))}")

@@ -38,7 +38,8 @@ def login(call: Call) -> Response:
     go_on = _next(call.fields.get("next", ""))
     response = redirect(call, go_on or "/")
     try:
-        call.web.sessions.begin(response, call.environ, call.fields.get("token", "").strip())
+        with call.guessing():
+            call.web.sessions.begin(response, call.environ, call.fields.get("token", "").strip())
     except Unauthenticated:
         return _page(call, go_on, wrong=True, status=401)
     return response
