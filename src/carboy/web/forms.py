@@ -32,6 +32,8 @@ V = TypeVar("V", bound=Callable[..., Any])
 _MARK, _RECEIVED, _FAILURE = "_carboy_reception", "_carboy_received", "_carboy_failure"
 RAW = "_carboy_raw"
 """Marks a view that reads its body itself."""
+_MAX_BOUNDARY = 100
+"""Characters of a form's boundary: Werkzeug's test client makes some that are longer than RFC 2046 has them."""
 _DRAINED, _DRAINING = 16 * 2**20, 10.0
 """How many bytes of a refused body, and for how many seconds, are read on, so that its client gets to read the answer."""
 
@@ -187,7 +189,7 @@ class Reception:
         known = request.__dict__
         if "form" not in known and not self.load(request):
             request._load_form_data()
-        if _RECEIVED not in known and boundary_of(request.environ.get("CONTENT_TYPE", "")):
+        if _RECEIVED not in known and boundary_of(request.environ.get("CONTENT_TYPE", ""), _MAX_BOUNDARY):
             raise RuntimeError("the form was read before Carboy could: set app.request_class before Carboy's init_app()")
 
     def load(self, request: Request) -> bool:
@@ -198,7 +200,7 @@ class Reception:
         known = request.__dict__
         if failure := known.get(_FAILURE):
             raise failure
-        boundary = boundary_of(request.environ.get("CONTENT_TYPE", ""))
+        boundary = boundary_of(request.environ.get("CONTENT_TYPE", ""), _MAX_BOUNDARY)
         if boundary is None:
             return False
         try:

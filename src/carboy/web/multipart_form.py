@@ -45,8 +45,8 @@ Event = Part | bytes | None
 """A part's head, then its bytes, then None for its end."""
 
 
-def boundary_of(content_type: str) -> str | None:
-    """The boundary of a form's Content-Type (RFC 2046 section 5.1.1: 1 to 70 characters); None for what is no form.
+def boundary_of(content_type: str, most: int = _MAX_BOUNDARY) -> str | None:
+    """The boundary of a form's Content-Type (RFC 2046 section 5.1.1: 1 to 70 characters, or to ``most``); None for what is no form.
 
     Raises InvalidRequest.
     """
@@ -54,8 +54,8 @@ def boundary_of(content_type: str) -> str | None:
     if kind.strip().lower() != "multipart/form-data":
         return None
     boundary: str = options.get("boundary", "")
-    if not 1 <= len(boundary) <= _MAX_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
-        raise InvalidRequest("the Content-Type of a form needs a boundary of 1 to 70 characters", field="Content-Type")
+    if not 1 <= len(boundary) <= most or not boundary.isascii() or not boundary.isprintable():
+        raise InvalidRequest(f"the Content-Type of a form needs a boundary of 1 to {most} characters", field="Content-Type")
     return boundary
 
 
