@@ -83,7 +83,7 @@ def _about(call: Call, link: Link) -> str:
     """What the link opens: the file's path, or the folder's."""
     files = call.services.files
     if link.file_id is None:
-        return files.shown(link.space, link.path)
+        return files.shown(link.space, link.path).removesuffix("/")
     file = call.services.catalog.file(link.file_id)
     return files.shown_path(file) if file else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlencode
 
 from werkzeug import Response
@@ -54,13 +55,27 @@ def delete(call: Call, space: str) -> Response:
 
 
 def ticked(call: Call, space: str) -> Response:
-    """One row's own button (``delete``), or all that is ticked (``file``, ``folder``), to the trash."""
-    inside, one = clean_folder(call.fields.get("in", "")), call.fields.get("delete")
-    if one:
+    """One row's own button (``delete``); or all that is ticked (``file``, ``folder``), as a zip or to the trash, as ``do`` says."""
+    if one := call.fields.get("delete"):
         return file_page.delete(call, one)
     ids, folders = call.fields.getlist("file"), call.fields.getlist("folder")
     if not ids and not folders:
         raise InvalidRequest("tick something first")
+    if call.fields.get("do") == "zip":
+        return _zip(call, space, ids, folders)
+    if call.fields.get("do") != "delete":
+        raise InvalidRequest("do is zip or delete", field="do")
+    return _told(call, space, clean_folder(call.fields.get("in", "")), _deleted(call, space, ids, folders))
+
+
+def _zip(call: Call, space: str, ids: Sequence[str], folders: Sequence[str]) -> Response:
+    """On to the zip, which the browser saves; one stays on the page."""
+    one = folders[0].removesuffix("/").rpartition("/")[2] if folders and len(folders) + len(ids) == 1 else ""
+    made = call.services.zips.create(call.principal, space, paths=folders, ids=ids, name=f"{one or space}.zip")
+    return redirect(call, f"/api/v1/zip/{made.id}")
+
+
+def _deleted(call: Call, space: str, ids: Sequence[str], folders: Sequence[str]) -> int:
     gone = sum(call.services.changes.delete_folder(call.principal, space, folder) for folder in folders)
     for id in ids:
         try:
@@ -68,7 +83,7 @@ def ticked(call: Call, space: str) -> Response:
             gone += 1
         except NotFound:  # somebody else was quicker
             continue
-    return _told(call, space, inside, gone)
+    return gone
 
 
 def _told(call: Call, space: str, folder: str, gone: int) -> Response:
