@@ -29,6 +29,7 @@ from carboy.web.page import notes, shown
 from carboy.web.page.view import redirect
 from carboy.web.protocols import form
 from carboy.web.render import instant, json_response
+from carboy.web.session import is_secure
 
 _COOKIE = "carboy_link"
 _PROVED = 12 * 3600
@@ -119,7 +120,7 @@ def _take_password(call: Call, token: str) -> Response:
     response = redirect(call, f"/{quote(http.path_of(call.environ))}")
     proof = call.services.links.proof(opened, expires_at=time.time() + _PROVED)
     response.set_cookie(_COOKIE, proof, max_age=_PROVED, path=f"{call.root}/s/{token}", httponly=True, samesite="Lax",
-                        secure=call.environ.get("wsgi.url_scheme") == "https")
+                        secure=is_secure(call.environ))
     return response
 
 
