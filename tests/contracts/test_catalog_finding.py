@@ -33,6 +33,7 @@ def scale(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         monkeypatch.setattr(searching, "FEW", 0)
         monkeypatch.setattr(listing, "FEW", 0)
         monkeypatch.setattr(searching, "NEWEST", 2)
+        monkeypatch.setattr(listing, "NEXT", 2)
     return str(request.param)
 
 

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, bindparam, select, tuple_
+from sqlalchemy import Column, ColumnElement, Select, Tuple, bindparam, select, tuple_
 
 from carboy.catalog import filters, paths, rows
 from carboy.catalog.filters import Start
-from carboy.catalog.sessions import Session, among, among_values, padded
+from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.tables import blobs, files, folders, usage
 from carboy.errors import InvalidRequest
 from carboy.model import MAX_SIZE, File, Filter, Folder, Page, SortKey, Usage
 
 FEW = 10_000
 """Up to so many files are sorted on the spot; the list of more is walked in its order."""
+NEXT = 20_000
+"""So far it is walked; where enough pass a filter they are found there."""
 _MANY = 256
 _ORDERS: dict[SortKey, tuple[Column[Any], ...]] = {
     "path": (files.c.path,), "modified": (files.c.modified_at, files.c.id), "size": (files.c.size, files.c.id)}
@@ -30,28 +32,52 @@ def listed(session: Session, space: str, prefix: str, sort: SortKey, descending:
            limit: int) -> Page:
     asked = filters.asked(space, prefix, filter)
     last = {} if cursor is None else _last(cursor, sort, descending)
-    statement = _statement(sort, descending, bool(last), asked.names, _start(session, asked, sort))
-    found = session.rows(statement, count=limit + 1, **{**asked.values, **last, **_tightened(asked, sort, descending, last)})
-    page = [rows.file_of(row) for row in found[:limit]]
-    return Page(page, cursor=_cursor(page[-1], sort, descending) if len(found) > limit else None)
+    values = {**asked.values, **last, **_tightened(asked, sort, descending, last)}
+    page = [rows.file_of(row) for row in _find(session, asked, sort, descending, values, limit + 1)]
+    return Page(page[:limit], cursor=_cursor(page[limit - 1], sort, descending) if len(page) > limit else None)
 
 
-def _start(session: Session, asked: filters.Asked, sort: SortKey) -> Start | None:
-    """None walks in the order wanted."""
-    own = {f"{sort}_from", f"{sort}_to"}
-    return filters.narrow(session, asked, FEW) if asked.names - own else None
+def _find(session: Session, asked: filters.Asked, sort: SortKey, descending: bool, values: Mapping[str, Any], count: int) -> list[Row]:
+    """The files that come next: few are sorted; of many the next in the order are looked at, and if too few of these pass, all are."""
+    own = asked.names & {f"{sort}_from", f"{sort}_to"}
+    after = "last0" in values
+    start = None if own == asked.names else filters.narrow(session, asked, FEW)
+    if start:
+        return session.rows(_statement(sort, descending, after, False, asked.names, start), count=count, **values)
+    ranged = {name: values[name] for name in values if name in own or name == "space" or name.startswith("last")}
+    end = None if own == asked.names else session.one(_end(sort, descending, after, own), count=1, skip=NEXT, **ranged)
+    bounds = {f"end{number}": value for number, value in enumerate(end or ())}
+    found = session.rows(_statement(sort, descending, after, bool(end), asked.names, sort), count=count, **values, **bounds)
+    if len(found) == count or not end:
+        return found
+    return session.rows(_statement(sort, descending, after, False, asked.names, None), count=count, **values)
 
 
 @cache
-def _statement(sort: SortKey, descending: bool, after: bool, names: filters.Names, start: Start | None) -> Select[Any]:
+def _statement(sort: SortKey, descending: bool, after: bool, bounded: bool, names: filters.Names, start: Start | None) -> Select[Any]:
     columns = _ORDERS[sort]
-    keys: list[ColumnElement[Any]] = [column if start is None else filters.unindexed(column) for column in columns]
+    keys: list[ColumnElement[Any]] = [column if start == sort else filters.unindexed(column) for column in columns]
     statement = (select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id)
-                 .where(*filters.conditions(names, start or sort)))
-    if after:
-        shown = [bindparam(f"last{number}", type_=column.type) for number, column in enumerate(columns)]
-        statement = statement.where(tuple_(*keys) < tuple_(*shown) if descending else tuple_(*keys) > tuple_(*shown))
+                 .where(*filters.conditions(names, start), *_page(sort, keys, descending, after, bounded)))
     return statement.order_by(*[key.desc() if descending else key for key in keys]).limit(bindparam("count"))
+
+
+@cache
+def _end(sort: SortKey, descending: bool, after: bool, names: filters.Names) -> Select[Any]:
+    """Where those that are looked at first end."""
+    keys = list(_ORDERS[sort])
+    return (select(*keys).where(*filters.conditions(names, sort), *_page(sort, keys, descending, after, False))
+            .order_by(*[key.desc() if descending else key for key in keys]).limit(bindparam("count")).offset(bindparam("skip")))
+
+
+def _page(sort: SortKey, keys: Sequence[ColumnElement[Any]], descending: bool, after: bool, bounded: bool) -> list[ColumnElement[bool]]:
+    """After the last file that was shown, and up to the end of those that are looked at."""
+    def place(name: str) -> Tuple:
+        return tuple_(*[bindparam(f"{name}{number}", type_=column.type) for number, column in enumerate(_ORDERS[sort])])
+
+    here = tuple_(*keys)
+    return ([here < place("last") if descending else here > place("last")] if after else []) + (
+        [here >= place("end") if descending else here <= place("end")] if bounded else [])
 
 
 def _tightened(asked: filters.Asked, sort: SortKey, descending: bool, last: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from carboy.catalog.texts import fold
 from carboy.errors import InvalidRequest
 from carboy.model import MAX_SIZE, Filter, Page
 
-FEW = 1000
+FEW = 5000
 """Up to so many files are looked at one by one."""
 NEWEST = 5000
 """So many texts are looked at before PostgreSQL's index is asked."""
