@@ -90,8 +90,7 @@ def test_every_command_is_in_the_table_with_its_options() -> None:
     table = dict(re.findall(r"^\| `(carboy [a-z ]+)` \| (.*) \|$", text("docs/operations.md"), re.MULTILINE))
     assert set(table) == {name for name, _ in commands()}
     common = {"--config", "--data"}
-    within = {"--space", "--owner", "--json"}
-    """All three are taken by commands for files, which the page says once."""
+    within = {"--space", "--owner", "--json"}  # all three are taken by commands for files, which the page says once
     missing = {f"{name} {option}" for name, command in commands() for option in options(command)
                if option not in common | (within if within <= options(command) else set()) and f"`{option}`" not in table[name]}
     assert missing == set()

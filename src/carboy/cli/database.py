@@ -25,6 +25,8 @@ def upgrade(config: Path | None, data: Path | None) -> None:
     services = open_carboy(settings)
     try:
         services.catalog.migrate()
+        for storage in services.storages.values():
+            storage.prepare()
     finally:
         services.catalog.close()
     click.echo("the catalog is up to date")
