@@ -41,13 +41,18 @@ from carboy.model import (
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Room promised to a declared size, until ``expires_at``."""
+    """Room promised to a declared size, until ``expires_at``: ``size`` bytes of the storage that are still to come, and within the
+    ``limits`` of a space, and of an owner in it, the ``adds`` bytes that the whole will add to what they keep."""
 
     id: str
     storage: str
     principal: str
     size: int
     expires_at: float
+    space: str = ""
+    owner: str | None = None
+    adds: int = 0
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +277,8 @@ class Catalog(Protocol):
 
     # --- room ---
     def reserve(self, reservation: Reservation, *, room: int, cap: int, now: float) -> None:
-        """Promise room in one serialised transaction. Raises StorageFull if live reservations of the storage and this
+        """Promise room in one serialised transaction. Raises QuotaExceeded if what is kept, live reservations and this one exceed the
+        reservation's ``limits``, StorageFull if live reservations of the storage and this
         one exceed ``room``, or those of the principal exceed ``cap``. The same id again renews it."""
 
     def release(self, id: str) -> None: ...

@@ -233,6 +233,9 @@ reservations = Table(
     Column("principal", TEXT, nullable=False),
     Column("size", BigInteger, nullable=False),
     Column("expires_at", Double, nullable=False),
+    Column("space", TEXT, nullable=False, server_default=""),
+    Column("owner", TEXT),
+    Column("adds", BigInteger, nullable=False, server_default="0"),
     Index("reservations_by_storage", "storage", "expires_at"),
     sqlite_with_rowid=False,
 )

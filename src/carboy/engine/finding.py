@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from carboy.catalog.base import Catalog
-from carboy.config import Settings, SpaceSettings
+from carboy.config import Settings
 from carboy.engine.access import actions, authorise, authorise_server
 from carboy.engine.files import Files
 from carboy.engine.names import clean_prefix
-from carboy.errors import NotFound, QuotaExceeded
+from carboy.errors import NotFound
 from carboy.model import AuditEntry, Filter, Folder, Page, Principal, SortKey, Usage
 
 _PAGE = 1000
@@ -119,15 +119,3 @@ class Finder:
             authorise_server(principal)
         else:
             authorise(principal, "admin", asked.space, self._settings.spaces.get(asked.space))
-
-
-def check_quota(catalog: Catalog, space: str, owner: str | None, rules: SpaceSettings, size: int) -> None:
-    """Whether so many bytes more would fit now. The exact answer is the catalog's, when the file takes its place; this one comes
-    before the bytes do. Raises QuotaExceeded."""
-    for scope, limit, who in (("space", rules.quota, None), ("owner", rules.owner_quota, owner)):
-        if limit is None or (scope == "owner" and owner is None):
-            continue
-        used = catalog.usage(space, who)
-        if used.total + size > limit:
-            raise QuotaExceeded(f"the {scope} may keep {limit} bytes together; {max(0, limit - used.total)} are free", scope=scope,
-                                limit=limit, used=used.total, in_trash=used.trash, size=size)

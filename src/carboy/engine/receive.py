@@ -13,7 +13,7 @@ from typing import Any
 from carboy import streams
 from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
-from carboy.engine import limits
+from carboy.engine import limits, quotas
 from carboy.engine.checkpoints import Checkpoints
 from carboy.errors import CarboyError, CommitUnknown
 from carboy.model import Act, Blob, Condition, Key, Placed, Placement, Shelved
@@ -55,9 +55,11 @@ class Target:
 class Incoming:
     """One file on its way in. ``target`` may be replaced until the delivery is published (fields may come after files)."""
 
-    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
+    def __init__(self, target: Target, key: Key, writer: Writer, limit: int, digests: Digests,
+                 room: quotas.Room | None = None) -> None:
         self.target = target
         self.key = key
+        self._room = room
         self._writer = writer
         self._expected = digests
         self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests], head=True)
@@ -69,8 +71,10 @@ class Incoming:
         return self._pump.received
 
     def feed(self, data: memoryview | bytes) -> None:
-        """Take the next bytes. Raises TooLarge, UnsupportedType (as soon as the first bytes tell) or a storage's error."""
+        """Take the next bytes. Raises TooLarge, QuotaExceeded, UnsupportedType (as soon as the first bytes tell) or a storage's error."""
         self._pump.feed(data)
+        if self._room:
+            self._room.check(self._pump.received)
         if self._media_type is None and len(self._pump.head) >= streams.HEAD_SIZE:
             self._detect()
         if self.checkpoints:
@@ -121,22 +125,27 @@ class Delivery:
         self._storages: list[Storage] = []
         self._reservation: Reservation | None = None
         self._declared = 0
+        self._space = ""
+        self._room: quotas.Room | None = None
         self._keep = False
 
     def open(self, target: Target, *, size: int | None = None, digests: Digests = ()) -> Incoming:
-        """Begin a file. Raises TooLarge or StorageFull for a declared ``size`` that won't fit."""
+        """Begin a file. Raises TooLarge, QuotaExceeded or StorageFull for a declared ``size`` that won't fit."""
         limit = limits.largest(self._receiver.settings, target.rules)
         limits.check_size(size, limit)
+        room = quotas.room_at(self._receiver.catalog, target.space, target.path, target.owner, target.rules)
+        if room and size is not None:
+            room.check(size)
         storage = self._receiver.storages[target.rules.storage]
         key, writer = self._writers.enter_context(storage.stage(size))
         self._storages.append(storage)
-        incoming = Incoming(target, key, writer, limit, digests)
+        incoming = Incoming(target, key, writer, limit, digests, room)
         incoming.checkpoints = Checkpoints(
             self._receiver.executor, lambda: partial(self._checkpoint, incoming, storage),
             every_bytes=self._receiver.settings.checkpoint_bytes, every_seconds=self._receiver.settings.reservation_expiry / 3)
         self._incoming.append(incoming)
         if size is not None and size >= self._receiver.settings.reserve_from:
-            self._declared = size
+            self._declared, self._space, self._room = size, target.space, room
             self._reserve(storage, key, size)
         return incoming
 
@@ -203,6 +212,7 @@ class Delivery:
     def _reserve(self, storage: Storage, key: Key, size: int) -> None:
         settings, now = self._receiver.settings, self._receiver.clock()
         reservation = Reservation(key, storage.name, self._owner, size, now + settings.reservation_expiry)
+        reservation = quotas.promised(reservation, self._space, self._declared, self._room)
         room = storage.room()
         self._receiver.catalog.reserve(reservation, room=room, cap=room, now=now)  # its bytes are coming already
         self._reservation = reservation
@@ -238,8 +248,11 @@ class Receiver:
             delivery.close()
 
     def precheck(self, target: Target, size: int | None) -> None:
-        """Refuse what is refused anyway before its body is read. Raises TooLarge, PreconditionFailed."""
+        """Refuse what is refused anyway before its body is read. Raises TooLarge, QuotaExceeded, PreconditionFailed."""
         limits.check_size(size, limits.largest(self.settings, target.rules))
+        room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules) if size else None
+        if room and size:
+            room.check(size)
         if target.condition != Condition():
             target.condition.check(self.catalog.file_at(target.space, target.path))
 

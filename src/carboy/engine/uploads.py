@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from carboy import checksums, streams
 from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
-from carboy.engine import limits
+from carboy.engine import limits, quotas
 from carboy.engine.asks import Asks
 from carboy.engine.receive import Digests, Target
 from carboy.engine.turns import Turns
@@ -53,14 +53,17 @@ class Uploads:
               chunk_size: int | None = None) -> Progress:
         """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it.
 
-        Raises TooLarge or StorageFull for a declared size that won't fit.
+        Raises TooLarge, QuotaExceeded or StorageFull for a declared size that won't fit.
         """
         limits.check_size(size, limits.largest(self.settings, target.rules))
         storage = self._storages[target.rules.storage]
+        room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
+        if room and size is not None:
+            room.check(size)
         with storage.stage(size) as (key, writer):
             upload = self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size)
             try:
-                self._reserve(upload, storage)
+                self._reserve(upload, storage, room)
             except CarboyError:
                 writer.close()
                 storage.delete(key)
@@ -243,11 +246,12 @@ class Uploads:
                       if_match=",".join(target.condition.etags) if target.condition.etags else None,
                       created_at=now, touched_at=now, expires_at=now + self.settings.upload_expiry)
 
-    def _reserve(self, upload: Upload, storage: Storage) -> None:
+    def _reserve(self, upload: Upload, storage: Storage, quota: quotas.Room | None) -> None:
         if upload.size is None or upload.size < self.settings.reserve_from:
             return
         now, room = self._clock(), storage.room()
         reservation = Reservation(upload.id, storage.name, upload.owner or "", upload.size, now + self.settings.reservation_expiry)
+        reservation = quotas.promised(reservation, upload.space, upload.size, quota)
         self.catalog.reserve(reservation, room=room, cap=int(room * self.settings.reservation_cap), now=now)
 
     def _check_writable(self, upload: Upload, at: int, length: int | None) -> None:

@@ -58,6 +58,9 @@ def upgrade() -> None:
 
 def _columns() -> None:
     op.add_column("blobs", sa.Column("damaged_at", sa.Double()))
+    op.add_column("reservations", sa.Column("space", TEXT, nullable=False, server_default=""))
+    op.add_column("reservations", sa.Column("owner", TEXT))
+    op.add_column("reservations", sa.Column("adds", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("files", sa.Column("size", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("files", sa.Column("tags", TEXT, nullable=False, server_default="[]"))
     op.execute("UPDATE files SET size = (SELECT size FROM blobs WHERE blobs.id = files.blob_id)")
