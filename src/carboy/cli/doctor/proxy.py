@@ -26,7 +26,7 @@ _UNBUFFERED = "in nginx: proxy_request_buffering off; proxy_http_version 1.1; cl
 _KEPT = ("etag", "last-modified", "accept-ranges", "content-disposition", "x-content-type-options", "content-security-policy")
 _SKEW = 5.0
 _BREATH = 0.2
-_DRIBBLE = [bytes(1000)] * int(_WITHHELD / _BREATH)
+_DRIBBLE = [bytes(32_000)] * int(_WITHHELD / _BREATH)
 
 
 def check(url: str, token: str | None, space: str) -> Iterator[Finding]:
@@ -80,8 +80,8 @@ def _said(address: Address, health: Answer) -> Iterator[Finding]:
 
 
 def _early(address: Address, *, chunked: bool) -> Answer | None:
-    """The refusal that comes while half of the body is withheld. A little is sent all the while: Caddy hands on the refusal of a body
-    only once another piece of it comes."""
+    """The refusal that comes while the end of the body is withheld. A little is sent all the while: Caddy hands on the refusal of a body
+    only once more of it comes, and where its length isn't known after 256 KiB more."""
     framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(2 * len(_HALF))}
     with Request(address, "PUT", "/files/main/carboy-doctor", {**_WRONG, **framing}) as request:
         for piece in (_HALF, *_DRIBBLE):
@@ -144,8 +144,7 @@ def _arriving(address: Address, auth: dict[str, str]) -> Iterator[Finding]:
     with Request(address, "POST", "/chunk-upload", {**auth, "Content-Type": f"multipart/form-data; boundary={boundary}",
                                                     "Content-Length": str(length)}) as request:
         request.send(head + _HALF + _HALF)
-        upload = _seen(address, auth, name, request)
-        refused = None if upload else request.answer(0.1)
+        upload, refused = _seen(address, auth, name, request)
     if upload:
         address.ask("DELETE", f"/api/v1/uploads/{upload['id']}", auth)
         yield ok("proxy", f"of a chunk {upload['received']} bytes were on the server's disk before the rest was sent")
@@ -155,16 +154,17 @@ def _arriving(address: Address, auth: dict[str, str]) -> Iterator[Finding]:
         yield warning("proxy", f"a chunk was refused ({refused.status} {refused.json().get('code', '')})", "give a token that may write")
 
 
-def _seen(address: Address, auth: dict[str, str], name: str, request: Request) -> dict[str, Any] | None:
-    """The upload, once the server has recorded some of it: it does so from time to time, while bytes come."""
+def _seen(address: Address, auth: dict[str, str], name: str, request: Request) -> tuple[dict[str, Any] | None, Answer | None]:
+    """The upload, once the server has recorded some of it, which it does from time to time while bytes come; or its refusal."""
     end = time.monotonic() + 2 * _WITHHELD
     while time.monotonic() < end:
         request.send(bytes(2**10))
-        time.sleep(_BREATH)
+        if refused := request.answer(_BREATH):
+            return None, refused
         uploads = address.ask("GET", "/api/v1/uploads", auth).json().get("uploads", ())
         if found := next((one for one in uploads if one["path"].endswith(name) and one["received"]), None):
-            return dict(found)
-    return None
+            return dict(found), None
+    return None, None
 
 
 def _whole(answer: Answer, data: bytes, etag: str) -> Finding:
