@@ -29,6 +29,7 @@ class Problem(Answer):
     status: int
     code: Annotated[str, Field(description="Stable; what programs look at.")]
     detail: str | None = None
+    request_id: Annotated[str | None, Field(description="The request's, as in X-Request-ID and the server's log.")] = None
 
 
 class File(Answer):
