@@ -131,9 +131,9 @@ class Carboy(Calls):
     # --- addresses ---
 
     def url_for(self, id: Named, *, expires: float | timedelta | None = 3600, download: bool = False, name: str | None = None,
-                _external: bool = False) -> str:
+                _external: bool | None = None) -> str:
         """An address that gives the file to whoever has it, for ``expires`` seconds (None: as long as the file is there). Altered it is
-        403, expired 410, and 404 once the file is deleted. Nothing is looked up to make it."""
+        403, expired 410, and 404 once the file is deleted. Nothing is looked up to make it. Outside a request it has SERVER_NAME."""
         seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
         file = (id.file or id.id) if isinstance(id, Received) else id
         shown = name or (file.name if isinstance(file, File) else None)

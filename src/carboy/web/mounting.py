@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Flask, current_app, request
 from werkzeug import Response
 from werkzeug.exceptions import default_exceptions
+from werkzeug.routing import PathConverter
 
 from carboy.errors import CarboyError, NotFound
 from carboy.model import File
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("carboy")
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-_PURPOSE = "download"
+_PURPOSE, _REST = "download", "carboy_rest"
+
+
+class _Rest(PathConverter):
+    """Whatever comes, line breaks too: what is wrong with a path Carboy tells itself."""
+
+    regex = "(?s:.*?)"
+    part_isolating = False
 
 
 def blueprint_of(carboy: Carboy) -> Blueprint:
@@ -36,7 +44,7 @@ def blueprint_of(carboy: Carboy) -> Blueprint:
 
     if carboy.expose:
         mounted = _mounted(carboy)
-        for rule in ("/", "/<path:rest>"):
+        for rule in ("/", f"/<{_REST}:rest>"):
             blueprint.add_url_rule(rule, "mounted", mounted, methods=_METHODS, provide_automatic_options=False, strict_slashes=False)
     return blueprint
 
@@ -80,6 +88,7 @@ def opened(carboy: Carboy, token: str) -> tuple[File, bool]:
 
 def install(app: Flask, carboy: Carboy) -> None:
     """Blueprint, request class, error handler; and CSRFProtect leaves the blueprint alone, whichever was there first."""
+    app.url_map.converters.setdefault(_REST, _Rest)
     app.request_class = mixed(app.request_class)
     app.register_blueprint(carboy.blueprint, url_prefix=carboy.url_prefix)
     app.jinja_env.globals.setdefault(carboy.name, carboy)
