@@ -147,6 +147,11 @@ class Journal:
             if told != "nothing":
                 change.ended = next(self._clock)
 
+    def tick(self) -> int:
+        """The time now."""
+        with self._lock:
+            return next(self._clock)
+
     def start_chunked(self, upload: Chunked) -> Chunked:
         with self._lock:
             self.chunked.append(upload)
