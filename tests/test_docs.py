@@ -132,6 +132,7 @@ def test_commands_are_found_in_the_pages() -> None:
 def test_every_variable_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"\bCARBOY_[A-Z_]+\b", page.read_text(encoding="utf-8")))
     known = {f"CARBOY_{name.upper()}" for name in Settings.model_fields}
+    known |= {str(param.envvar) for _, command in commands() for param in command.params if param.envvar}
     assert {name for name in named if name.partition("__")[0] not in known} == set()
 
 
@@ -156,7 +157,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 OURS = ("/srv/carboy", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/api/", "/uploads/", "/upload", "/stream-upload",
-        "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3")
+        "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/",
+        "/var/lib/carboy")
 """What an absolute path in the documentation may begin with: the server's addresses, and places that any machine may have."""
 
 

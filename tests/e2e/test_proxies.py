@@ -209,8 +209,8 @@ def test_the_image_runs_as_a_user_of_its_own_and_keeps_its_data_in_a_volume() ->
     assert {name for name, _ in found} <= known
     last = dict(found)
     assert last["USER"] == "carboy"
-    assert last["VOLUME"] == "/data"
-    assert "CARBOY_DATA=/data" in last["ENV"]
+    assert last["VOLUME"] == "/srv/carboy"
+    assert "CARBOY_DATA=/srv/carboy" in last["ENV"]
     assert (last["ENTRYPOINT"], last["CMD"]) == ('["carboy"]', '["serve"]')
     assert [base for name, base in found if name == "FROM"] == ["python:3.13-slim AS build", "python:3.13-slim"]
 
