@@ -169,10 +169,10 @@ class TestChanging:
 class TestSending:
     @pytest.fixture
     def file(self, carboy: Carboy, app: Flask) -> File:
-        app.add_url_rule("/f/<id>", "f", lambda key: carboy.send(key))
-        app.add_url_rule("/d/<id>", "d", lambda key: carboy.send(key, download=True, name="as \"this\".txt"))
-        app.add_url_rule("/n/<id>", "n", lambda key: carboy.send(key, name="other.txt"))
-        app.add_url_rule("/v/<id>", "v", lambda key: carboy.send(key, version=1))
+        app.add_url_rule("/f/<key>", "f", lambda key: carboy.send(key))
+        app.add_url_rule("/d/<key>", "d", lambda key: carboy.send(key, download=True, name="as \"this\".txt"))
+        app.add_url_rule("/n/<key>", "n", lambda key: carboy.send(key, name="other.txt"))
+        app.add_url_rule("/v/<key>", "v", lambda key: carboy.send(key, version=1))
         carboy.put("kept", "a.txt", b"older")
         return carboy.put("kept", "a.txt", b"0123456789")
 

@@ -292,7 +292,7 @@ class TestNews:
 class TestErrors:
     def test_a_carboy_error_is_its_problem_in_any_view(self, app: Flask) -> None:
         carboy = Carboy(app)
-        app.add_url_rule("/<id>", "one", lambda key: carboy.get(key).path)
+        app.add_url_rule("/<key>", "one", lambda key: carboy.get(key).path)
         answer = app.test_client().get("/" + "0" * 32)
         assert (answer.status_code, answer.content_type, answer.json["code"]) == (404, "application/problem+json", "not_found")
 
@@ -307,7 +307,7 @@ class TestErrors:
             except NotFound:
                 abort(410)
 
-        app.add_url_rule("/x/<id>", "two", lambda key: carboy.get(key).path)
+        app.add_url_rule("/x/<key>", "two", lambda key: carboy.get(key).path)
         assert app.test_client().get("/" + "0" * 32).status_code == 410
         answer = app.test_client().get("/x/" + "0" * 32)
         assert (answer.status_code, answer.text) == (418, "mine: not_found")
