@@ -14,7 +14,6 @@ from carboy.config import SpaceSettings
 from carboy.engine.trees import Moved
 from carboy.errors import InvalidRequest, NotFound, StorageFull
 
-
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0\x90wS\xde" + bytes(26)
 
 

@@ -69,10 +69,12 @@ def as_saved(journal: Journal, began: Moment, ended: int) -> Journal:
     return saved
 
 
-def run(folder: Path, *, size: int, seed: int = 1, backups: Sequence[Sequence[str]] = ((), ("--copy",)), clients: int = 6) -> Outcome:
-    """``size`` bytes in a server's data, then these backups (the flags of each) one after another under load, into one folder."""
+def run(folder: Path, *, size: int, seed: int = 1, backups: Sequence[Sequence[str]] = ((), ("--copy",)), clients: int = 6,
+        **settings: object) -> Outcome:
+    """``size`` bytes in a server's data, then these backups (the flags of each) one after another under load, into one folder. ``settings``
+    are further environment variables of the server."""
     outcome, journal = Outcome(), Journal()
-    with Server(folder / "data", folder / "server.log", settings=SETTINGS) as server:
+    with Server(folder / "data", folder / "server.log", settings=SETTINGS | settings) as server:
         with timed(outcome, "fill"):
             fill(server, journal, size)
         load = Load(server.address, journal, seed, clients=clients, budget=max(64 * MIB, size // 4)).start()

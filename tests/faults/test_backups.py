@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faults import backups
+from faults import backups, mutants
 from faults.journal import Content, Journal
+from faults.mutants import Mutant
 
 
 @pytest.mark.parametrize("flags", [(), ("--copy", "--prune")])
@@ -17,6 +18,14 @@ def test_a_backup_under_load_has_all_that_was_acknowledged(tmp_path: Path, flags
     assert outcome.counts["files_that_must_be_there"] > 10
     assert outcome.counts["chunks_acknowledged"] > 0
     assert outcome.counts["deletes_acknowledged"] > 0
+
+
+def test_a_sweeper_that_nobody_holds_off_makes_backups_lose_bytes(tmp_path: Path) -> None:
+    """The harness sees losses where there are some."""
+    [line] = [line.strip() for line in (mutants.SOURCE / "engine/holding.py").read_text().splitlines() if "yield _taken(" in line]
+    changed = Mutant("engine/holding.py", line, "yield True", 0).write(tmp_path / "src")
+    outcome = backups.run(tmp_path, size=24 * backups.MIB, seed=5, backups=[("--copy",)] * 4, PYTHONPATH=changed)
+    assert any("are missing" in problem for problem in outcome.problems)
 
 
 def test_what_a_backup_may_hold() -> None:
