@@ -63,7 +63,7 @@ class Zips:
         entries = [entry for path in paths for entry in self._under(principal, space, path, names)]
         entries += [names.entry(names.root(file.name), file) for file in (self._files.get(principal, id) for id in ids)]
         if not entries:
-            raise InvalidRequest("there is nothing to put into the zip; name files by path or id, or folders that have some")
+            raise InvalidRequest("there is nothing to put into the zip; name files by path or id, or folders")
         if len(entries) > MAX_FILES:
             raise TooLarge(f"a zip holds at most {MAX_FILES} files", limit=MAX_FILES)
         now = self._clock()
@@ -91,12 +91,14 @@ class Zips:
         folder = clean_folder(path)
         rules, home = self._files.inside(principal, "read", space)
         root = names.root(folder[:-1].rpartition("/")[2] or space)
-        files = self._within(space, home + folder)
-        for number, file in enumerate(files):
+        number = -1
+        for number, file in enumerate(self._within(space, home + folder)):
             if number >= MAX_FILES:
                 raise TooLarge(f"a zip holds at most {MAX_FILES} files", limit=MAX_FILES)
             if "read" in actions(principal, space, rules, file=file):
                 yield names.entry(f"{root}/{file.path[len(home + folder):]}", file)
+        if number < 0:
+            raise NotFound("there is nothing in this folder", space=space, path=path)
 
     def _within(self, space: str, folder: str) -> Iterator[File]:
         cursor: str | None = None

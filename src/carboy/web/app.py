@@ -97,7 +97,7 @@ class Application:
     def _file(self, call: Call, path: str) -> Response:
         handler = _FILES.get(call.method)
         if handler is None:
-            raise MethodNotAllowed([*_FILES])
+            raise MethodNotAllowed(["GET", "HEAD", *(["POST"] if path.endswith("/") else ["PUT", "DELETE"])])
         _, space, *rest = path.split("/", 2)
         if not space:
             raise InvalidName("the address is /files/SPACE/PATH", rule="empty")

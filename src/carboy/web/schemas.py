@@ -68,8 +68,8 @@ def _plain(value: str) -> str:
     return value
 
 
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
         raise ValueError("must be a number")
     return value
 
@@ -78,18 +78,20 @@ _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Count = Annotated[int, Field(ge=0, le=MAX_SIZE), BeforeValidator(_digits)]
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean", "default": False})]
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
-Plain = Annotated[str, AfterValidator(_plain), Field(max_length=1000, json_schema_extra={"pattern": _PLAIN})]
+Plain = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
 Space = Annotated[str, Field(description="A space's name.", examples=["main"])]
 Path = Annotated[str, Field(min_length=1, description="A path in the space; see Names.", examples=["trip/film.mkv"])]
 Folder = Annotated[str, Field(description="A folder's path, with or without its slash at the end.", examples=["trip/"])]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Seconds = Annotated[float, AfterValidator(_finite), Field(gt=0, lt=1e10)]
+Seconds = Annotated[float, Field(gt=0, lt=1e10), AfterValidator(_finite)]
 OnConflict = Literal["replace", "rename", "refuse"]
-Tag = Annotated[str, AfterValidator(_plain), Field(min_length=1, max_length=100, json_schema_extra={"pattern": _PLAIN})]
+Tag = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
 Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], JsonValue], Field(
     description="A merge patch (RFC 7396): members are set, those that are null are removed.")]
 Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, description="All tags from now on.")]
 Etags = Annotated[str, Field(description="As the field If-Match: only if the file's content is this one.")]
+Password = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
+Name = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
 LIMIT = Annotated[int, Field(ge=1, le=1000, description="The most that a page holds."), BeforeValidator(_digits)]
 CURSOR = Annotated[Plain | None, Field(description="`next` of the page before.")]
 
@@ -223,14 +225,19 @@ class Restore(Body):
 
 
 class LinkNew(Body):
-    """A link to a file (``file_id``), to a folder, or one through which others put files into a folder (``inbox``)."""
+    """A link to a file (`file_id`), to a folder, or one through which others put files into a folder (`inbox`)."""
+
+    model_config = ConfigDict(json_schema_extra={
+        "if": {"properties": {"kind": {"const": "file"}}},
+        "then": {"required": ["file_id"], "properties": {"file_id": {"type": "string"}}},
+        "else": {"required": ["space"], "properties": {"file_id": {"type": "null"}, "space": {"type": "string"}}}})
 
     kind: Literal["file", "folder", "inbox"]
     file_id: Id | None = None
     space: Space | None = None
     path: Folder = ""
-    name: Annotated[str, AfterValidator(_plain), Field(max_length=200, json_schema_extra={"pattern": _PLAIN})] = ""
-    password: Annotated[str | None, AfterValidator(lambda text: text and _plain(text)), Field(min_length=1, max_length=200)] = None
+    name: Name = ""
+    password: Password | None = None
     expires_in: Annotated[Seconds | None, Field(description="Seconds from now.")] = None
     max_uses: Annotated[int | None, Field(ge=1, le=MAX_SIZE, description="Downloads, or files received.")] = None
     max_size: Annotated[int | None, Field(ge=1, le=MAX_SIZE, description="Bytes of each file received.")] = None
@@ -248,11 +255,20 @@ class LinkNew(Body):
 class ZipNew(Body):
     """What a zip shall hold: files and folders by path, files by id."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [
+        {"required": ["paths"], "properties": {"paths": {"minItems": 1}}}, {"required": ["ids"], "properties": {"ids": {"minItems": 1}}}]})
+
     space: Space = "main"
     paths: Annotated[list[str], Field(max_length=MAX_ZIPPED,
                                       description="Files, and folders with their slash at the end; `\"\"` is the whole space.")] = []
     ids: Annotated[list[Id], Field(max_length=MAX_ZIPPED)] = []
     name: Annotated[str, Field(max_length=200, description="What the archive is called.")] = "files.zip"
+
+    @model_validator(mode="after")
+    def _some(self) -> ZipNew:
+        if not self.paths and not self.ids:
+            raise ValueError("name files by path or id, or folders")
+        return self
 
 
 class TokenNew(Body):
@@ -274,6 +290,10 @@ class TokenNew(Body):
 
 class OnFile(Body):
     """What is done with one file, named by id or by its place."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [
+        {"required": ["id"], "properties": {"id": {"type": "string"}, "path": {"type": "null"}}},
+        {"required": ["path"], "properties": {"id": {"type": "null"}, "path": {"type": "string"}}}]})
 
     id: Id | None = None
     space: Space | None = None
