@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
@@ -89,6 +90,14 @@ _KINDS = (
     ("application/x-rar", "archive", "Archive"), ("application/zstd", "archive", "Archive"), ("application/x-xz", "archive", "Archive"),
     ("application/x-bzip2", "archive", "Archive"), ("application/epub", "text", "Book"), ("font/", "other", "Font"),
 )
+
+
+_ACCEPTED = {"image/*": "images", "video/*": "videos", "audio/*": "sound", "text/*": "text", "application/pdf": "PDF"}
+
+
+def accepted(patterns: Sequence[str]) -> str:
+    """The media types that a space takes, as people call them."""
+    return ", ".join(_ACCEPTED.get(pattern, pattern) for pattern in patterns)
 
 
 def kind(media_type: str) -> tuple[str, str]:

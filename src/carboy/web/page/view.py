@@ -57,7 +57,7 @@ class Pages:
                            lstrip_blocks=True)
         made.filters |= {"size": shown.size, "name": shown.name, "plain": shown.plain, "moment": shown.moment, "day": shown.day,
                          "instant": instant, "path": quote}
-        made.globals |= {"ago": shown.ago, "until": shown.until, "count": shown.count, "kind": shown.kind}
+        made.globals |= {"ago": shown.ago, "until": shown.until, "count": shown.count, "kind": shown.kind, "accepted": shown.accepted}
         return made
 
 
