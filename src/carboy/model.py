@@ -128,7 +128,8 @@ TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A transfer under way.
+    """A transfer under way. A ``partial`` one becomes no file by itself: it is for one that has it among its ``parts``, which are joined
+    once all of them are covered.
 
     ``name`` is the client's own name for it (a ``file_id``), unique among the receiving uploads of one owner and
     space. ``key`` is where its bytes go, the final place. ``file_id`` is set once complete, ``failure`` once failed.
@@ -154,6 +155,8 @@ class Upload:
     expires_at: float = 0.0
     file_id: str | None = None
     failure: str | None = None
+    partial: bool = False
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,11 @@ class Progress:
     def covered(self) -> bool:
         """Whether the size is known and every byte of it recorded."""
         return self.upload.size is not None and not gaps(self.spans, self.upload.size)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to become its file now."""
+        return self.upload.state == "receiving" and self.covered and not self.upload.partial and not self.upload.parts
 
     @property
     def missing(self) -> list[tuple[int, int]]:

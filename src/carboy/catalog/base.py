@@ -101,8 +101,10 @@ class Catalog(Protocol):
         """Files whose path starts with ``prefix``, by path in code point order, after ``cursor``. With ``folders``,
         paths that go on past the next ``/`` are given once, as that folder (with its slash)."""
 
-    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None) -> list[Placed]:
-        """All or none: each blob becomes the content of its path. Also drops the reservation ``release``.
+    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None,
+              upload: Upload | None = None) -> list[Placed]:
+        """All or none: each blob becomes the content of its path. Also drops the reservation ``release``, and enters ``upload`` as the
+        complete one that the first placement came by.
 
         Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``), and QuotaExceeded where the placements' ``limits``
         don't allow them, exactly, however many come at once. A replaced content becomes a
@@ -299,6 +301,9 @@ class Catalog(Protocol):
 
     def covered_uploads(self, limit: int = 1000) -> list[Upload]:
         """Receiving uploads whose spans cover their size: complete() did not come through."""
+
+    def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
+        """Receiving uploads that wait for their parts."""
 
     def purge(self, *, now: float, audit_before: float = 0.0) -> int:
         """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries before that time, and

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Select, bindparam, column, func, select, table
+from sqlalchemy import ColumnElement, FromClause, Select, Subquery, bindparam, column, func, literal_column, select, table, true
 
 from carboy.catalog import filters, paths, rows
 from carboy.catalog.filters import Asked, Names, Start
@@ -26,6 +26,7 @@ FEW = 5000
 NEWEST = 5000
 """So many texts are looked at before PostgreSQL's index is asked."""
 _MOST_GRAMS = 24
+_NONE: ColumnElement[int] = literal_column("0")
 _FOUND = table("texts_found", column("rowid"), column("texts_found"))
 
 
@@ -55,9 +56,7 @@ def _find(session: Session, asked: Asked, words: Sequence[str], before: int, cou
         query = _trigrams(words)
         statement = _sqlite(len(words), asked.names, bool(query))
         return session.rows(statement, query=query, **values, **_wanted(words, "sqlite"))
-    values |= _wanted(words, "postgresql")
-    found = session.rows(_postgres_newest(len(words), asked.names), newest=NEWEST, **values)
-    return found if len(found) == count else session.rows(_postgres(len(words), asked.names), **values)
+    return _in_postgres(session, asked, words, before, count)
 
 
 # --- what both say -------------------------------------------------------------------------------------------------
@@ -112,16 +111,35 @@ def _sqlite(words: int, names: Names, indexed: bool) -> Select[Any]:
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 
-@cache
-def _postgres_newest(words: int, names: Names) -> Select[Any]:
-    newest = (select(texts.c.n, texts.c.file_id, texts.c.space, texts.c.text).where(texts.c.n < bindparam("before"))
-              .order_by(texts.c.n.desc()).limit(bindparam("newest")).subquery())
-    held = [newest.c.space == bindparam("space"), *_holds(newest.c.text, words, "postgresql")]
-    return _files(newest.c.n, newest.join(files, files.c.id == newest.c.file_id), names).where(*held)
+def _in_postgres(session: Session, asked: Asked, words: Sequence[str], before: int, count: int) -> list[Row]:
+    """First among the newest texts, and further while that promises enough; then by the index."""
+    values = {**asked.values, **_wanted(words, "postgresql"), "before": before, "count": count}
+    for newest in (NEWEST, 10 * NEWEST):
+        found = session.rows(_postgres(len(words), asked.names, True), newest=newest, **values)
+        if len(found) == count:
+            return found
+        if 10 * len(found) < count:
+            break
+    return session.rows(_postgres(len(words), asked.names, False), **values)
 
 
 @cache
-def _postgres(words: int, names: Names) -> Select[Any]:
+def _postgres(words: int, names: Names, newest: bool) -> Select[Any]:
+    """What is lateral is looked up text by text, in their order, until there are enough: else all files would be hashed for a join."""
+    found = _newest(words) if newest else _indexed(words)
+    each = (select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id)
+            .where(files.c.id == found.c.file_id, *filters.conditions(names, None)).offset(_NONE).lateral("each"))
+    return (select(found.c.n, *each.c).select_from(found.join(each, true())).order_by(found.c.n.desc()).limit(bindparam("count")))
+
+
+def _newest(words: int) -> Subquery:
+    walked = (select(texts.c.n, texts.c.file_id, texts.c.space, texts.c.text).where(texts.c.n < bindparam("before"))
+              .order_by(texts.c.n.desc()).limit(bindparam("newest")).subquery("walked"))
+    held = [walked.c.space == bindparam("space"), *_holds(walked.c.text, words, "postgresql")]
+    return select(walked.c.n, walked.c.file_id).where(*held).order_by(walked.c.n.desc()).offset(_NONE).subquery("found")
+
+
+def _indexed(words: int) -> Subquery:
     n = filters.unindexed(texts.c.n)
-    held = [texts.c.space == bindparam("space"), *_holds(texts.c.text, words, "postgresql")]
-    return _files(n, texts.join(files, files.c.id == texts.c.file_id), names).where(n < bindparam("before"), *held)
+    held = [texts.c.space == bindparam("space"), *_holds(texts.c.text, words, "postgresql"), n < bindparam("before")]
+    return select(n.label("n"), texts.c.file_id).where(*held).order_by(n.desc()).offset(_NONE).subquery("found")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from carboy.catalog import (
 )
 from carboy.catalog.base import Catalog, ChunkTotals, Move, Reservation
 from carboy.catalog.schema import require_current
-from carboy.catalog.sessions import Database
+from carboy.catalog.sessions import Database, Session
 from carboy.catalog.spans import Combine
 from carboy.catalog.sql_finding import SqlFinding
 from carboy.catalog.sqlite import SqliteDatabase
@@ -121,8 +122,14 @@ class SqlCatalog(SqlFinding):
               folders: bool = False) -> Page:
         return self._database.read(lambda session: files.page(session, space, prefix, cursor, limit, folders))
 
-    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None) -> list[Placed]:
-        return self._database.write(lambda session: placing.place(session, placements, now, release, by))
+    def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None,
+              upload: Upload | None = None) -> list[Placed]:
+        def work(session: Session) -> list[Placed]:
+            placed = placing.place(session, placements, now, release, by)
+            if upload:
+                uploads.add_complete(session, replace(upload, state="complete", file_id=placed[0].file.id))
+            return placed
+        return self._database.write(work)
 
     def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File | None:
         return self._database.write(lambda session: shelving.delete_file(session, id, now, etags, by))
@@ -240,6 +247,9 @@ class SqlCatalog(SqlFinding):
 
     def covered_uploads(self, limit: int = 1000) -> list[Upload]:
         return self._database.read(lambda session: uploads.covered(session, limit))
+
+    def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
+        return self._database.read(lambda session: uploads.of_parts(session, limit))
 
     def purge(self, *, now: float, audit_before: float = 0.0) -> int:
         return self._database.write(lambda session: upkeep.purge(session, now, audit_before))

@@ -19,12 +19,13 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     func,
     literal_column,
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The revision these tables are of. Revisions are numbers with leading zeros, so an older one sorts before."""
 
 metadata = MetaData()
@@ -197,8 +198,13 @@ uploads = Table(
     Column("expires_at", Double, nullable=False),
     Column("file_id", TEXT),
     Column("failure", TEXT),
+    Column("partial", Integer, nullable=False, server_default="0"),
+    Column("parts", TEXT, nullable=False, server_default="[]"),
     sqlite_with_rowid=False,
 )
+OF_PARTS: ColumnElement[bool] = and_(uploads.c.state == RECEIVING, uploads.c.parts != literal_column("'[]'"))
+"""Uploads that wait for their parts."""
+Index("uploads_of_parts", uploads.c.id, sqlite_where=OF_PARTS, postgresql_where=OF_PARTS)
 Index("uploads_by_expiry", uploads.c.state, uploads.c.expires_at)
 Index("uploads_by_name", uploads.c.space, uploads.c.name)
 Index("uploads_receiving_names", uploads.c.space, func.coalesce(uploads.c.owner, literal_column("''")), uploads.c.name, unique=True,
@@ -322,3 +328,16 @@ instances = Table(
     Column("seen_at", Double, nullable=False),
     sqlite_with_rowid=False,
 )
+
+answers = Table(
+    "answers", metadata,
+    Column("principal", TEXT, primary_key=True),
+    Column("key", TEXT, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("answer", TEXT),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Index("answers_by_expiry", "expires_at"),
+    sqlite_with_rowid=False,
+)
+"""What a request with an Idempotency-Key was answered; without an answer, it is under way."""

@@ -15,7 +15,7 @@ from carboy.catalog.contents import condemn
 from carboy.catalog.reservations import release, renew, shrink
 from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.spans import Combine, merged
-from carboy.catalog.tables import RECEIVING, chunks, spans, uploads
+from carboy.catalog.tables import OF_PARTS, RECEIVING, chunks, spans, uploads
 from carboy.errors import Conflict, NotFound, TooLarge, UploadGone
 from carboy.model import Chunk, Key, Progress, Span, Upload, UploadState
 
@@ -52,8 +52,10 @@ _EXPIRED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.e
             .order_by(uploads.c.expires_at, uploads.c.id).limit(bindparam("count")))
 _WHOLE: Select[Any] = select(literal_column("1")).where(
     spans.c.upload_id == uploads.c.id, spans.c.start == 0, spans.c.end == uploads.c.size)
-_COVERED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, or_(uploads.c.size == 0, _WHOLE.exists()))
+_COVERED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.partial == 0, uploads.c.parts == literal_column("'[]'"),
+                                       or_(uploads.c.size == 0, _WHOLE.exists()))
             .order_by(uploads.c.id).limit(bindparam("count")))
+_OF_PARTS = select(*rows.UPLOAD).where(OF_PARTS).order_by(uploads.c.id).limit(bindparam("count"))
 
 
 @cache
@@ -215,3 +217,12 @@ def expired(session: Session, now: float, limit: int) -> list[Upload]:
 def covered(session: Session, limit: int) -> list[Upload]:
     """Neighbours merge, so what covers the size is one span."""
     return [rows.upload_of(row) for row in session.rows(_COVERED, count=limit)]
+
+
+def of_parts(session: Session, limit: int) -> list[Upload]:
+    return [rows.upload_of(row) for row in session.rows(_OF_PARTS, count=limit)]
+
+
+def add_complete(session: Session, upload: Upload) -> None:
+    """An upload that came whole, so that it is told of as others are."""
+    session.run(_ADD, **rows.upload_values(upload))
