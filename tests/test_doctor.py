@@ -99,14 +99,17 @@ def test_variables_that_are_known(name: str) -> None:
     assert list(settings.unknown_variables({name: "1"})) == []
 
 
-@pytest.mark.parametrize(("days", "status"), [(-1, "problem"), (0, "warning"), (1.9, "warning"), (30, "problem")])
-def test_a_certificate_that_ends(tmp_path: Path, days: float, status: str) -> None:
-    """One of two days, looked at as if so many days had gone by; and one that isn't valid any more."""
-    made = certificates.make(tmp_path)
-    now = None if days == -1 else time.time() + min(days, 1.9) * 86400
-    if days in (-1, 30):
-        now = time.time() + 30 * 86400
-    assert settings.certificate(str(made.cert), str(made.key), now).status == status
+@pytest.mark.parametrize(("gone", "status"), [(0, "ok"), (80, "warning"), (89.9, "warning"), (90.1, "problem")])
+def test_a_certificate_that_ends(tmp_path: Path, gone: float, status: str) -> None:
+    """One of 90 days, looked at when so many have gone by."""
+    made = certificates.make(tmp_path, days=90)
+    assert settings.certificate(str(made.cert), str(made.key), time.time() + gone * 86400).status == status
+
+
+def test_a_certificate_that_has_ended(tmp_path: Path) -> None:
+    made = certificates.expired(tmp_path)
+    env = {"CARBOY_TLS_CERT": str(made.cert), "CARBOY_TLS_KEY": str(made.key)}
+    assert "has expired" in lines(doctor(env=env), "problem")
 
 
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("files.example.org", False)])
