@@ -1,4 +1,4 @@
-"""What Carboy's worker and body lean on inside gunicorn. When one of these fails, read carboy.web.worker and carboy.web.body
+"""What Carboy's worker and body lean on inside gunicorn. When one of these fails, read carboy.web.worker, the bodies and carboy.web.access
 against the new gunicorn before the pin moves."""
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from gunicorn import util
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.http import body, errors, get_parser, message, wsgi
 from gunicorn.http.unreader import IterUnreader, SocketUnreader, Unreader
 from gunicorn.workers import gthread
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from carboy.web import access
 from carboy.web.server import gunicorn_settings
 from carboy.web.worker import CarboyWorker
 
@@ -254,3 +256,36 @@ def test_every_setting_is_one_that_gunicorn_has() -> None:
         config.set(name, value)
     for hook in ("when_ready", "pre_request", "post_worker_init"):
         assert hook in config.settings
+
+
+# --- TLS, Host and the access log ----------------------------------------------------------------------------------
+
+
+def test_a_certificate_makes_requests_https() -> None:
+    """Carboy wraps the sockets itself; gunicorn only has to know, for the scheme, and to send nothing by sendfile."""
+    config = Config()
+    assert not config.is_ssl
+    config.set("certfile", "cert.pem")
+    config.set("keyfile", "key.pem")
+    assert config.is_ssl
+    request = next(get_parser(config, [HEAD + b"Content-Length: 0\r\n\r\n"], ("127.0.0.1", 1)))
+    assert request.scheme == "https"
+    assert "if self.cfg.is_ssl or not self.can_sendfile():" in code(wsgi.Response.sendfile)
+    assert "self.app.reload()" in code(Arbiter.reload)
+
+
+def test_a_request_shows_its_version_and_the_names_of_its_fields_in_capitals() -> None:
+    request = parsed(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert request.version == (1, 1)
+    assert request.headers == [("HOST", "x")]
+    with pytest.raises(errors.ParseException):
+        parsed(b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n")
+
+
+def test_a_hook_is_told_what_was_answered() -> None:
+    config = Config()
+    config.set("post_request", access.log_request)
+    assert "self.cfg.post_request(self, req, environ, resp)" in code(ThreadWorker.handle_request)
+    made = code(wsgi.Response.__init__) + code(wsgi.Response.start_response)
+    for field in ("sent", "response_length", "status_code", "req"):
+        assert f"self.{field} = " in made, field
