@@ -30,7 +30,8 @@ _QUICK = {"durability": "relaxed", "sweep": False}
 @contextmanager
 def temporary_carboy(app: Flask | None = None, *, name: str = "carboy", **settings: Any) -> Iterator[Carboy]:
     """The Carboy of ``app`` (of an empty application where none is given) keeps its files in a temporary folder for the block, with these
-    ``settings``; nothing is synced, and nothing sweeps by itself. Within an application context. Afterwards the configuration is as it was.
+    ``settings``; nothing is synced, and nothing sweeps by itself. No context is pushed, so that requests of a test client have one each;
+    outside of them this application is meant. Afterwards the configuration is as it was.
     """
     if app is None:
         app = Flask("carboy.testing")
@@ -39,17 +40,18 @@ def temporary_carboy(app: Flask | None = None, *, name: str = "carboy", **settin
     embedded = app.extensions[name]
     if not isinstance(embedded, Embedded):
         raise RuntimeError(f"this application has no {name!r}")
-    before = dict(app.config)
+    carboy, before = embedded.carboy, dict(app.config)
+    meant, carboy.default_app = carboy.default_app, app
     with TemporaryDirectory(prefix="carboy-") as folder:
         embedded.close()
         prefix = name.upper()
         given = {"data": Path(folder) / "data", "database": "", **_QUICK, **settings}
         app.config.update({f"{prefix}_{key.upper()}": value for key, value in given.items()})
         try:
-            with app.app_context():
-                yield embedded.carboy
+            yield carboy
         finally:
             embedded.close()
+            carboy.default_app = meant
             app.config.clear()
             app.config.update(before)
 

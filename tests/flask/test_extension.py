@@ -13,6 +13,7 @@ import pytest
 from fixtures_flask import PNG, AppFactory, everything, stored_bytes
 from fixtures_server import eventually
 from flask import Flask, abort, request
+from werkzeug.exceptions import HTTPException
 
 import carboy as package
 from carboy import Carboy, CarboyError, File, Settings, Space, SpaceSettings, signals
@@ -311,6 +312,16 @@ class TestErrors:
         assert app.test_client().get("/" + "0" * 32).status_code == 410
         answer = app.test_client().get("/x/" + "0" * 32)
         assert (answer.status_code, answer.text) == (418, "mine: not_found")
+
+    def test_handlers_of_http_errors_get_it_as_one_whatever_its_status(self, make_app: AppFactory) -> None:
+        app = make_app(CARBOY_SPACES={"main": {"quota": "1 B"}})
+        carboy = Carboy(app)
+        app.register_error_handler(HTTPException, lambda error: (f"{error.name}: {type(error.__cause__).__name__}", error.code))
+        app.add_url_rule("/<key>", "one", lambda key: carboy.get(key).path)
+        app.add_url_rule("/full", "full", lambda: carboy.put("main", "a.txt", b"ab").path)
+        answers = [app.test_client().get(address) for address in ("/" + "0" * 32, "/full")]
+        assert [(answer.status_code, answer.text) for answer in answers] == [(404, "Not Found: NotFound"),
+                                                                            (507, "Insufficient Storage: QuotaExceeded")]
 
 
 class TestTesting:

@@ -56,11 +56,12 @@ class Carboy(Calls):
         self._hooks = Hooks(authenticate, authorise, (on_stored,) if on_stored else ())
         self._spaces: dict[str, Mapping[str, Any]] = {}
         self._clock = clock
-        self._app: Flask | None = None
+        self.default_app: Flask | None = None
+        """The application that is meant outside any context."""
         self._check_exposed()
         self.blueprint = mounting.blueprint_of(self)
         if app is not None:
-            self._app = app
+            self.default_app = app
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
@@ -159,7 +160,7 @@ class Carboy(Calls):
     @property
     def embedded(self) -> Embedded:
         """What belongs to the current application; outside its context to the one given to the constructor. Raises RuntimeError."""
-        app = current_app if has_app_context() else self._app
+        app = current_app if has_app_context() else self.default_app
         if app is None:
             raise RuntimeError("Carboy doesn't know which application is meant; use it within app.app_context()")
         found = app.extensions.get(self.name)
