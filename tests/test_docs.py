@@ -25,6 +25,7 @@ from carboy.web import app, http
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ROUTE_PAGES = ("docs/http.md", "docs/classic.md")
+ROUTE_TABLES = ("docs/page.md",)
 
 
 def text(page: str) -> str:
@@ -46,7 +47,7 @@ def test_the_settings_page_is_what_the_settings_say() -> None:
 
 def routes() -> set[tuple[str, str]]:
     """Every method and address that the application answers, as the documentation writes them."""
-    gathered = {(method, re.sub(r"<(\w+)>", r"{\1}", route.rule))
+    gathered = {(method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.rule))
                 for routes in app._GATHERED for route in routes for method in route.methods if method != "HEAD"}
     files = {(method, "/files/{space}/{path}") for method in app._FILES if method not in ("HEAD", "POST")}
     return gathered | files | {("POST", "/files/{space}/{folder}/"), ("GET", "/files/{space}/{folder}/")}
@@ -54,7 +55,8 @@ def routes() -> set[tuple[str, str]]:
 
 def test_every_route_has_a_section_and_every_section_a_route() -> None:
     sections = {(method, path) for page in ROUTE_PAGES for method, path in re.findall(r"^### `([A-Z]+) (\S+)`$", text(page), re.MULTILINE)}
-    assert sections == routes()
+    lines = {(method, path) for page in ROUTE_TABLES for method, path in re.findall(r"^\| `([A-Z]+) (\S+)` \|", text(page), re.MULTILINE)}
+    assert sections | lines == routes()
 
 
 def test_every_method_of_files_is_told() -> None:
@@ -157,7 +159,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 OURS = ("/srv/carboy", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/api/", "/uploads/", "/upload", "/stream-upload",
-        "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/",
+        "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
         "/var/lib/carboy")
 """What an absolute path in the documentation may begin with: the server's addresses, and places that any machine may have."""
 

@@ -244,6 +244,4 @@ ROUTES = (
     Route("/s/<token>/<path:path>", ("GET", "HEAD"), get, _GET),
     Route("/s/<token>/<path:path>", ("POST",), post, _POST),
     Route("/s/<token>/<path:path>", ("PUT",), put, _PUT),
-    Route("/s/<token>/", ("GET", "HEAD"), get, _GET),
-    Route("/s/<token>/", ("POST",), post, _POST),
 )
