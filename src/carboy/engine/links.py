@@ -95,6 +95,7 @@ class Links:
 
     def get(self, principal: Principal, id: str) -> Link:
         """A link that the principal made, or of a space that it administers; others are NotFound."""
+        _must_be_somebody(principal)
         link = self._catalog.link(id)
         if link is None or not (_made(principal, link) or self._administers(principal, link.space)):
             raise NotFound("there is no such link", link=id)

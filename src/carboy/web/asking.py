@@ -9,23 +9,20 @@ from pydantic import BaseModel, ValidationError
 from carboy.errors import InvalidRequest, TooLarge
 from carboy.web import http
 from carboy.web.call import Call
+from carboy.web.schemas import Body
 
 MAX_JSON = 64 * 2**10
 MAX_BULK = 4 * 2**20
 """Bytes of a JSON body that lists many things."""
 
 M = TypeVar("M", bound=BaseModel)
+B = TypeVar("B", bound=Body)
 
 
-def body(call: Call, model: type[M], most: int = MAX_JSON) -> M:
+def body(call: Call, model: type[B], most: int = MAX_JSON) -> B:
     """The body as the model has it. Raises InvalidRequest, TooLarge past ``most`` bytes."""
-    return _checked(model, http.json_object(_read(call, most)))
-
-
-def optional_body(call: Call, model: type[M], most: int = MAX_JSON) -> M:
-    """The body as the model has it; no body at all is an empty object."""
     data = _read(call, most)
-    return _checked(model, http.json_object(data) if data else {})
+    return _checked(model, {} if model.optional and not data else http.json_object(data))
 
 
 def query(call: Call, model: type[M]) -> M:

@@ -136,7 +136,7 @@ def _fields(doc: Doc) -> list[Json]:
 
 
 def _required(body: Any) -> bool:
-    return not _is_model(body) or any(field.is_required() for field in body.model_fields.values())
+    return not getattr(body, "optional", False)
 
 
 # --- what it answers -----------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _responses(doc: Doc, method: str) -> Json:
     for status, codes in sorted(_problems(doc).items()):
         responses[str(status)] = {"description": ", ".join(f"`{code}`" for code in codes)}
         if method != "HEAD":
-            responses[str(status)]["content"] = {doc.problem_type: {"schema": {"$ref": _REF.format(model=doc.problem.__name__)}}}
+            responses[str(status)]["content"] = {doc.problem_type: _named(doc.problem)}
     return responses
 
 
@@ -178,8 +178,12 @@ def _content(what: Any) -> Json:
     if isinstance(what, str):
         return {what: {}}
     if isinstance(what, Mapping):
-        return dict(what)
-    return {"application/json": {"schema": {"$ref": _REF.format(model=what.__name__)}}}
+        return {media_type: _named(content) if _is_model(content) else content for media_type, content in what.items()}
+    return {"application/json": _named(what)}
+
+
+def _named(model: type[BaseModel]) -> Json:
+    return {"schema": {"$ref": _REF.format(model=model.__name__)}}
 
 
 # --- models --------------------------------------------------------------------------------------------------------
@@ -188,9 +192,10 @@ def _content(what: Any) -> Json:
 def _schemas(docs: Iterable[Doc]) -> Json:
     used: dict[str, type[BaseModel]] = {}
     for doc in docs:
-        for model in (doc.body, doc.problem, *doc.answers.values()):
-            if _is_model(model):
-                used[model.__name__] = model  # type: ignore[union-attr,assignment]
+        for what in (doc.body, doc.problem, *doc.answers.values()):
+            for model in what.values() if isinstance(what, Mapping) else (what,):
+                if isinstance(model, type) and issubclass(model, BaseModel):
+                    used[model.__name__] = model
     used["Problem"] = answers.Problem
     wanted: Sequence[tuple[type[BaseModel], JsonSchemaMode]] = [(used[name], "validation") for name in sorted(used)]
     _, schema = models_json_schema(wanted, ref_template=_REF)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
@@ -25,6 +25,8 @@ class Body(BaseModel):
     """A JSON body."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    optional: ClassVar[bool] = False
+    """Whether no body at all is an empty object."""
 
 
 class Query(BaseModel):
@@ -62,6 +64,11 @@ def _instant(value: Any) -> Any:
         raise ValueError("must be a time as RFC 3339 writes it, such as 2026-11-23T00:00:59Z") from None
 
 
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _plain(value: str) -> str:
     if any(ord(char) < 32 or ord(char) == 127 or "\ud800" <= char <= "\udfff" for char in value):
         raise ValueError("must hold no control characters")
@@ -76,6 +83,7 @@ def _finite(value: float) -> float:
 
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Count = Annotated[int, Field(ge=0, le=MAX_SIZE), BeforeValidator(_digits)]
+Whole = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_whole)]
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean", "default": False})]
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Plain = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
@@ -83,7 +91,7 @@ Space = Annotated[str, Field(description="A space's name.", examples=["main"])]
 Path = Annotated[str, Field(min_length=1, description="A path in the space; see Names.", examples=["trip/film.mkv"])]
 Folder = Annotated[str, Field(description="A folder's path, with or without its slash at the end.", examples=["trip/"])]
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Seconds = Annotated[float, Field(gt=0, lt=1e10), AfterValidator(_finite)]
+Seconds = Annotated[float, Field(ge=0.1, lt=1e10), AfterValidator(_finite)]
 OnConflict = Literal["replace", "rename", "refuse"]
 Tag = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
 Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], JsonValue], Field(
@@ -192,6 +200,8 @@ class AuditQuery(Query):
 class Nothing(Body):
     """No members."""
 
+    optional = True
+
 
 class FilePatch(Body):
     """What changes of a file, its content and place excepted."""
@@ -220,6 +230,8 @@ class FolderMove(Body):
 class Restore(Body):
     """Where a file goes that comes back from the trash: to where it was, unless it says otherwise."""
 
+    optional = True
+
     path: Path | None = None
     on_conflict: OnConflict = "refuse"
 
@@ -230,7 +242,8 @@ class LinkNew(Body):
     model_config = ConfigDict(json_schema_extra={
         "if": {"properties": {"kind": {"const": "file"}}},
         "then": {"required": ["file_id"], "properties": {"file_id": {"type": "string"}}},
-        "else": {"required": ["space"], "properties": {"file_id": {"type": "null"}, "space": {"type": "string"}}}})
+        "else": {"required": ["space"], "properties": {"file_id": {"type": "null"}, "space": {"type": "string"}}},
+        "anyOf": [{"properties": {"kind": {"const": "inbox"}}}, {"properties": {"max_size": {"type": "null"}, "max_bytes": {"type": "null"}}}]})
 
     kind: Literal["file", "folder", "inbox"]
     file_id: Id | None = None
@@ -239,9 +252,9 @@ class LinkNew(Body):
     name: Name = ""
     password: Password | None = None
     expires_in: Annotated[Seconds | None, Field(description="Seconds from now.")] = None
-    max_uses: Annotated[int | None, Field(ge=1, le=MAX_SIZE, description="Downloads, or files received.")] = None
-    max_size: Annotated[int | None, Field(ge=1, le=MAX_SIZE, description="Bytes of each file received.")] = None
-    max_bytes: Annotated[int | None, Field(ge=1, le=MAX_SIZE, description="Bytes of all files received.")] = None
+    max_uses: Annotated[Whole | None, Field(description="Downloads, or files received.")] = None
+    max_size: Annotated[Whole | None, Field(description="Bytes of each file received.")] = None
+    max_bytes: Annotated[Whole | None, Field(description="Bytes of all files received.")] = None
 
     @model_validator(mode="after")
     def _whole(self) -> LinkNew:

@@ -46,5 +46,6 @@ def _lines(entries: Iterator[AuditEntry]) -> Iterator[bytes]:
 
 ROUTES = (
     Route("/api/v1/audit", ("GET",), list_entries,
-          Doc("Who did what", "Audit", query=schemas.AuditQuery, answers={200: answers.EntryPage})),
+          Doc("Who did what", "Audit", query=schemas.AuditQuery,
+              answers={200: {"application/json": answers.EntryPage, "application/x-ndjson": {}}})),
 )

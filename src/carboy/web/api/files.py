@@ -12,7 +12,7 @@ from carboy.errors import InvalidRequest
 from carboy.model import Filter, Page
 from carboy.web import answers, browse, http, schemas
 from carboy.web.api.shapes import shown, versions_json
-from carboy.web.asking import body, optional_body, query
+from carboy.web.asking import body, query
 from carboy.web.call import Call, Doc, Route
 from carboy.web.render import json_response, location, no_content
 
@@ -83,7 +83,7 @@ def list_versions(call: Call, id: str) -> Response:
 
 def restore_version(call: Call, id: str, number: int) -> Response:
     """An older content becomes the current one, as a new version."""
-    optional_body(call, schemas.Nothing)
+    body(call, schemas.Nothing)
     file = call.services.files.get(call.principal, id, "write")
     restored = call.services.changes.restore_version(call.principal, file, number, etags=_guard(call))
     return json_response(shown(call, restored), headers={"ETag": restored.etag})

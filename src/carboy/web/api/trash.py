@@ -6,7 +6,7 @@ from werkzeug import Response
 
 from carboy.web import answers, schemas
 from carboy.web.api.shapes import shown, trashed_json
-from carboy.web.asking import optional_body, query
+from carboy.web.asking import body, query
 from carboy.web.call import Call, Doc, Route
 from carboy.web.render import json_response, location, no_content
 
@@ -21,7 +21,7 @@ def list_trash(call: Call) -> Response:
 
 def restore(call: Call, id: str) -> Response:
     """The file is back where it was, or at ``path``, with its versions, tags and links."""
-    asked = optional_body(call, schemas.Restore)
+    asked = body(call, schemas.Restore)
     file = call.services.changes.restore(call.principal, id, path=asked.path, on_conflict=asked.on_conflict)
     return json_response(shown(call, file), headers={"ETag": file.etag, "Content-Location": location(call.services.files, file)})
 
