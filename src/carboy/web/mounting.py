@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask, current_app, request
 from werkzeug import Response
-from werkzeug.exceptions import default_exceptions
+from werkzeug.exceptions import HTTPException, default_exceptions
 from werkzeug.routing import PathConverter
 
 from carboy.errors import CarboyError, NotFound
@@ -22,6 +22,15 @@ log = logging.getLogger("carboy")
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _PURPOSE, _REST = "download", "carboy_rest"
+
+
+class InsufficientStorage(HTTPException):
+    """507, which Werkzeug has no class for (RFC 4918 section 11.5)."""
+
+    code = 507
+
+
+_KINDS = {**default_exceptions, 507: InsufficientStorage}
 
 
 class _Rest(PathConverter):
@@ -112,7 +121,7 @@ def problem_of(error: CarboyError) -> Any:
     if status >= 500:
         log.log(logging.WARNING if status in (503, 507) else logging.ERROR, "%s: %s: %s", request.method, error.code, error,
                 exc_info=error.__cause__)
-    kind = default_exceptions.get(status)
+    kind = _KINDS.get(status)
     if kind is not None:
         exception = kind(description=error.detail if status != 500 else None)
         exception.__cause__ = error
