@@ -306,8 +306,13 @@ class TestSchema:
             assert compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata) == []
 
     def test_migrations_make_the_tables_in_postgresql(self, postgres_url: str) -> None:
+        """But for the index of trigrams, which SQLite has as a table of its own."""
+        def ours(name: str | None, kind: str, parents: object) -> bool:
+            return kind != "index" or name != "texts_by_trigrams"
+
+        options = {"compare_type": True, "include_name": ours}
         with create_engine(postgres_url, poolclass=NullPool).connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), tables.metadata) == []
+            assert compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata) == []
 
     def test_the_tables_are_of_the_newest_revision(self) -> None:
         script = ScriptDirectory(str(Path(sql.__file__).with_name("migrations")))

@@ -459,10 +459,10 @@ class Uploads(RuleBasedStateMachine):
         return progress
 
     def send(self, model: Model, at: int, data: bytes, seed: int, *, cut: bool = False, digests: Digests = ()) -> type[Exception] | None:
-        """One request; the class of its refusal."""
-        progress = self.services.catalog.upload(model.id)
-        if progress is None:
+        """One request, which looks the upload up first, as every protocol does; the class of its refusal."""
+        if self.services.catalog.upload(model.id) is None:
             return UploadGone
+        progress = self.services.uploads.progress(model.id)
         try:
             self.services.uploads.write(progress.upload, at, BytesSource(pieces_of(data, seed), cut=cut), digests=digests)
         except (BodyCut, BytesDiffer, DigestMismatch, TooLarge, UploadGone) as refused:

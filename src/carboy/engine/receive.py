@@ -16,7 +16,7 @@ from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits, quotas
 from carboy.engine.checkpoints import Checkpoints
 from carboy.errors import CarboyError, CommitUnknown
-from carboy.model import Act, Blob, Condition, Key, Placed, Placement, Shelved
+from carboy.model import Act, Blob, Condition, Key, Placed, Placement, Shelved, Upload
 from carboy.storage.base import Storage, Writer
 
 _SYNCS = 4
@@ -50,6 +50,14 @@ class Target:
     def placement(self, blob: Blob, media_type: str) -> Placement:
         return Placement(self.space, self.path, self.owner, media_type, self.metadata, blob, self.condition,
                          self.rules.on_conflict, self.rules.versions, limits=limits.quotas(self.rules))
+
+
+@dataclass(frozen=True, slots=True)
+class AsUpload:
+    """How a file that came whole is told of by a protocol that knows uploads: by an id of its own, complete from the start."""
+
+    id: str
+    protocol: str
 
 
 class Incoming:
@@ -149,20 +157,28 @@ class Delivery:
             self._reserve(storage, key, size)
         return incoming
 
-    def publish(self) -> list[Placed]:
-        """Sync all, then place all in one transaction. Raises what ``Catalog.place`` and the storage raise."""
+    def publish(self, as_upload: AsUpload | None = None) -> list[Placed]:
+        """Sync all, then place all in one transaction; the first is also entered ``as_upload``. Raises what ``Catalog.place`` and the
+        storage raise."""
         now = self._receiver.clock()
         self._flush()
         placements = [incoming.placement(storage.name, now)
                       for incoming, storage in zip(self._incoming, self._storages, strict=True)]
         try:
             placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None,
-                                                  by=self._incoming[0].target.by if self._incoming else None)
+                                                  by=self._incoming[0].target.by if self._incoming else None,
+                                                  upload=self._upload(as_upload, placements[0], now) if as_upload else None)
         except CommitUnknown:
             self._keep = True
             return self._read_again(placements)
         self._keep = True
         return placed
+
+    def _upload(self, as_upload: AsUpload, placed: Placement, now: float) -> Upload:
+        blob = placed.blob
+        return Upload(as_upload.id, placed.space, placed.path, placed.owner, as_upload.protocol, blob.storage, blob.key, "complete",
+                      size=blob.size, metadata=placed.metadata, created_at=now, touched_at=now,
+                      expires_at=now + self._receiver.settings.upload_expiry)
 
     def stage(self, expires_at: float) -> list[Shelved]:
         """Sync all, then keep all in one transaction as staged files. Raises what ``Catalog.stage`` and the storage raise."""
@@ -256,7 +272,8 @@ class Receiver:
         if target.condition != Condition():
             target.condition.check(self.catalog.file_at(target.space, target.path))
 
-    def receive(self, target: Target, source: streams.Source, *, digests: Digests = (), around: Around = uncounted) -> Placed:
+    def receive(self, target: Target, source: streams.Source, *, digests: Digests = (), around: Around = uncounted,
+                as_upload: AsUpload | None = None) -> Placed:
         """The source's bytes become the file. When this returns they are on stable storage and in the catalog. ``around`` is
         held while the file is published.
 
@@ -271,7 +288,7 @@ class Receiver:
                 raise failure
             incoming.end()
             with around(1, incoming.received):
-                return delivery.publish()[0]
+                return delivery.publish(as_upload)[0]
 
 
 def _flush_all(lot: Sequence[Incoming]) -> None:

@@ -6,15 +6,17 @@ upload covered completes it.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
-from carboy import checksums, streams
+from carboy import streams
 from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
-from carboy.engine import limits, quotas
+from carboy.engine import joining, limits, quotas
 from carboy.engine.asks import Asks
 from carboy.engine.receive import Digests, Target
 from carboy.engine.turns import Turns
@@ -23,16 +25,16 @@ from carboy.errors import (
     BytesDiffer,
     CarboyError,
     CommitUnknown,
-    Conflict,
     InvalidRequest,
-    MissingBytes,
     NotFound,
+    OffsetMismatch,
+    RangeBusy,
     StorageFailed,
     TooLarge,
     UploadGone,
 )
 from carboy.model import Act, Blob, Chunk, Condition, File, Key, Placed, Progress, Span, Upload, new_id
-from carboy.storage.base import Storage, Writer
+from carboy.storage.base import Storage
 
 
 class Uploads:
@@ -44,24 +46,42 @@ class Uploads:
         self.catalog = catalog
         self.executor = executor
         self.turns = Turns(Asks(settings.data.absolute() / "turns"))
-        self._storages = storages
-        self._clock = clock
+        self.storages = storages
+        self.clock = clock
 
     # --- beginning and finding ---
 
     def begin(self, target: Target, *, protocol: str, name: str | None = None, size: int | None = None,
-              chunk_size: int | None = None) -> Progress:
-        """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it.
+              chunk_size: int | None = None, partial: bool = False) -> Progress:
+        """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it. A ``partial`` one is to be part
+        of another. An empty one is complete at once.
 
         Raises TooLarge, QuotaExceeded or StorageFull for a declared size that won't fit.
         """
+        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, ()).id)
+
+    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str) -> Progress:
+        """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
+        come, which may be now. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
+        UploadGone for one that is over."""
+        for id in parts:
+            part = self._found(id).upload
+            if part.owner != target.owner or part.space != target.space:
+                raise NotFound("there is no such upload", upload=id)
+            if not part.partial:
+                raise InvalidRequest("only partial uploads can be put together", upload=id)
+            self._check_writable(part, 0, None)
+        return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts)).id)
+
+    def _begin(self, target: Target, protocol: str, name: str | None, size: int | None, chunk_size: int | None, partial: bool,
+               parts: tuple[str, ...]) -> Upload:
         limits.check_size(size, limits.largest(self.settings, target.rules))
-        storage = self._storages[target.rules.storage]
+        storage = self.storages[target.rules.storage]
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
         if room and size is not None:
             room.check(size)
         with storage.stage(size) as (key, writer):
-            upload = self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size)
+            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size), partial=partial, parts=parts)
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
@@ -72,16 +92,41 @@ class Uploads:
         if kept.id != upload.id:
             storage.delete(key)
             self.catalog.release(upload.id)
-        return self.progress(kept.id)
+        return kept
 
     def progress(self, id: str) -> Progress:
-        """What is recorded of it. Completes it first where a crash came between the last byte and the file. Raises NotFound."""
+        """What is recorded of it. Joins its parts and completes it first, where that is due: a crash may have come between the last byte
+        and the file. Raises NotFound."""
         progress = self._found(id)
-        if progress.upload.state == "receiving" and progress.covered:
+        if progress.upload.parts and progress.upload.state == "receiving" and not progress.covered:
+            joining.join_parts(self, progress.upload)
+            progress = self._found(id)
+        if progress.due:
             with suppress(CarboyError):
                 self.complete(progress)
             return self.catalog.upload(id) or progress
         return progress
+
+    def standing(self, id: str) -> Progress:
+        """What is recorded of an upload whose bytes come in order, once whoever writes them has let go: it is asked to, and what it had
+        received is recorded. Where it doesn't within the patience, what is recorded anyway. Raises NotFound."""
+        progress = self.progress(id)
+        upload = progress.upload
+        if upload.state != "receiving" or progress.covered:
+            return progress
+        storage = self.storages[upload.storage]
+        with suppress(RangeBusy, NotFound), self.turns.take(
+                upload.key, progress.offset, None, streams.BytesSource(b""),
+                lambda: storage.writer(upload.key, progress.offset, None, upload.driver_state)):
+            pass
+        return self.progress(id)
+
+    def declare(self, upload: Upload, size: int) -> Progress:
+        """The upload's size is known now; where all of it came, that completes it. Raises TooLarge for one that is not allowed or less
+        than what came, Conflict for another than was declared, UploadGone."""
+        limits.check_size(size, self.most(upload, 0, None))
+        self.record(upload, [], size=size)
+        return self.progress(upload.id)
 
     def named(self, space: str, owner: str | None, name: str) -> Progress | None:
         """The receiving upload with the client's own name for it, else the last completed one."""
@@ -96,30 +141,35 @@ class Uploads:
     @contextmanager
     def writing(self, upload: Upload, at: int, length: int | None, source: streams.Source, *, limit: int | None = None,
                 likely: int | None = None, digests: Digests = (), index: int | None = None,
-                whole: bool = False) -> Iterator[Writing]:
+                whole: bool = False, exact: bool = False) -> Iterator[Writing]:
         """Write from ``at``: at most ``limit`` bytes, ``length`` where it is known. Feed in the block, then call ``end``.
 
         Where the length isn't known but is ``likely``, only that range is locked at first, so that neighbours go on.
         Leaving the block without ``end`` keeps what came (see :meth:`Writing.salvage`), unless digests prove it: those given, or
         with ``whole`` ones that the caller verifies before ``end``. Takes over from a request that
-        writes the same bytes. Raises UploadGone, TooLarge past the declared size, RangeBusy.
+        writes the same bytes. With ``exact`` the bytes must go on where the upload stands: else OffsetMismatch, and who writes behind
+        that is left alone. Raises UploadGone, TooLarge past the declared size, RangeBusy.
         """
+        if exact and at < (standing := self.receiving(upload.id).offset):
+            raise _mismatch(standing, at)
         if upload.state != "complete":  # what comes once more for a complete one is compared
             self._check_writable(upload, at, length)
-        storage = self._storages[upload.storage]
-        most = self._most(upload, at, limit)
+        storage = self.storages[upload.storage]
+        most = self.most(upload, at, limit)
         end = at + min(most, next((size for size in (length, likely) if size is not None), most))
         with self.turns.take(upload.key, at, end, source,
                              lambda: storage.writer(upload.key, at, end, upload.driver_state)) as writer:
             progress = self.written(upload)
-            most = self._most(progress.upload, at, limit)
+            if exact and progress.offset != at:
+                raise _mismatch(progress.offset, at)
+            most = self.most(progress.upload, at, limit)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
                                 head=at == 0)
             writing = Writing(self, progress, pump, writer, end, digests, index, whole)
             try:
                 yield writing
             except StorageFailed as error:
-                self._fail(upload, error)
+                self.give_up(upload, error.code)
                 raise
             except (BytesDiffer, TooLarge):
                 self._salvage(writing, keep=False)
@@ -128,20 +178,23 @@ class Uploads:
                 self._salvage(writing)
                 raise
             self._salvage(writing)
-        if writing.progress.covered and writing.progress.upload.state == "receiving":
+        if writing.progress.due:
             writing.placed = self.complete(writing.progress)
+        elif upload.partial and writing.progress.covered:
+            self._join_those_with(upload.id)
 
     @contextmanager
     def repeating(self, upload: Upload, at: int) -> Iterator[streams.Pump]:
         """Bytes that come once more after the upload is complete: compared with what is there, and nothing is written. Raises
         BytesDiffer, TooLarge past the end, NotFound once the bytes are gone."""
-        storage, size = self._storages[upload.storage], upload.size or 0
+        storage, size = self.storages[upload.storage], upload.size or 0
         with storage.writer(upload.key, at, size, upload.driver_state) as writer:
             yield streams.Pump(writer, at=at, known=[Span(0, size)], limit=max(0, size - at))
 
-    def write(self, upload: Upload, at: int, source: streams.Source, *, digests: Digests = (), index: int | None = None) -> Writing:
+    def write(self, upload: Upload, at: int, source: streams.Source, *, digests: Digests = (), index: int | None = None,
+              exact: bool = False) -> Writing:
         """All that the source gives, from ``at``. Raises BodyCut or TooSlow, with what came recorded, if it ended early."""
-        with self.writing(upload, at, source.remaining, source, digests=digests, index=index) as writing:
+        with self.writing(upload, at, source.remaining, source, digests=digests, index=index, exact=exact) as writing:
             for piece in source.lend():
                 writing.feed(piece)
             failure = streams.ending_error(source, writing.received)
@@ -153,7 +206,7 @@ class Uploads:
     @contextmanager
     def piece(self, rules: SpaceSettings, digests: Digests = ()) -> Iterator[Piece]:
         """A numbered chunk whose place, or even upload, is not known yet: a file of its own. Kept only by ``Piece.keep``."""
-        storage = self._storages[rules.storage]
+        storage = self.storages[rules.storage]
         with storage.stage(None) as (key, writer):
             piece = Piece(self, key, writer, limits.largest(self.settings, rules), digests)
             try:
@@ -169,7 +222,7 @@ class Uploads:
 
     def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None, size: int | None = None) -> Progress:
         """Commit what is already on stable storage. A lost answer to COMMIT is found out by reading again."""
-        now = self._clock()
+        now = self.clock()
         try:
             return self.catalog.record(upload.id, spans, now=now, expires_at=now + self.settings.upload_expiry, size=size,
                                        chunk=chunk, reserve_until=now + self.settings.reservation_expiry)
@@ -193,12 +246,12 @@ class Uploads:
         """A covered upload becomes its file; repeatable. Raises UnsupportedType, PreconditionFailed or PathConflict, and
         then the bytes stay until the upload expires."""
         upload = progress.upload
-        storage = self._storages[upload.storage]
+        storage = self.storages[upload.storage]
         rules = self._rules(upload.space)
         blob = blob or self._blob(progress, storage)
         head = b"".join(storage.read(blob.key, Span(0, min(blob.size, streams.HEAD_SIZE))))
         target = self._target(upload, rules)
-        now = self._clock()
+        now = self.clock()
         placement = target.placement(blob, limits.media_type(head, target.name, rules))
         return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry, by=self._act(upload))
 
@@ -208,29 +261,18 @@ class Uploads:
     def complete_chunks(self, progress: Progress, total: int) -> Placed:
         """All of ``total`` numbered chunks are there: complete; whoever else asks meanwhile gets the same file. Raises
         MissingBytes that lists the missing indices."""
-        try:
-            return self._complete_chunks(progress.upload, total)
-        except (Conflict, InvalidRequest, UploadGone, StorageFailed):
-            done = self.catalog.upload(progress.upload.id)
-            file = self.file(done.upload) if done and done.upload.state == "complete" else None
-            if file is None:
-                raise
-            return Placed(file, created=file.version == 1)
+        return joining.complete_chunks(self, progress, total)
 
-    def _complete_chunks(self, upload: Upload, total: int) -> Placed:
-        totals = self.catalog.chunk_totals(upload.id)
-        if totals.count < total or totals.highest >= total:
-            self._check_chunks(upload, total)
-        if totals.pieces:
-            return self._join(upload, self.catalog.chunks(upload.id))
-        progress = self.record(upload, [], size=totals.end)
-        if not progress.covered:
-            raise MissingBytes("there are gaps between the chunks", missing=[list(gap) for gap in progress.missing])
-        return self.complete(progress)
+    def _join_those_with(self, part: str) -> None:
+        """Complete the uploads whose last part has come. What one fails with is told to whoever asks for it."""
+        for upload in self.catalog.uploads_of_parts():
+            if part in upload.parts:
+                with suppress(CarboyError):
+                    self.progress(upload.id)
 
     def cancel(self, upload: Upload) -> None:
         """Take no more bytes and remove those that came. Raises UploadGone if it was no longer receiving."""
-        now = self._clock()
+        now = self.clock()
         if not self.catalog.end_upload(upload.id, "cancelled", now=now, expires_at=now + self.settings.upload_expiry):
             raise UploadGone(f"the upload is already {upload.state}", state=upload.state)
         self.turns.stop(upload.key)
@@ -239,17 +281,17 @@ class Uploads:
 
     def _new(self, target: Target, key: Key, driver_state: dict[str, object], protocol: str, name: str | None,
              size: int | None, chunk_size: int | None) -> Upload:
-        now = self._clock()
+        now = self.clock()
         return Upload(id=new_id(), space=target.space, path=target.path, owner=target.owner, protocol=protocol,
                       storage=target.rules.storage, key=key, name=name, size=size, chunk_size=chunk_size,
                       metadata=target.metadata, driver_state=driver_state,
-                      if_match=",".join(target.condition.etags) if target.condition.etags else None,
+                      if_match=_as_text(target.condition),
                       created_at=now, touched_at=now, expires_at=now + self.settings.upload_expiry)
 
     def _reserve(self, upload: Upload, storage: Storage, quota: quotas.Room | None) -> None:
         if upload.size is None or upload.size < self.settings.reserve_from:
             return
-        now, room = self._clock(), storage.room()
+        now, room = self.clock(), storage.room()
         reservation = Reservation(upload.id, storage.name, upload.owner or "", upload.size, now + self.settings.reservation_expiry)
         reservation = quotas.promised(reservation, upload.space, upload.size, quota)
         self.catalog.reserve(reservation, room=room, cap=int(room * self.settings.reservation_cap), now=now)
@@ -281,7 +323,8 @@ class Uploads:
             raise NotFound("there is no such upload", upload=id)
         return progress
 
-    def _most(self, upload: Upload, at: int, limit: int | None) -> int:
+    def most(self, upload: Upload, at: int, limit: int | None) -> int:
+        """The most bytes that a request may bring from ``at``, which asks for ``limit`` at most."""
         largest = limits.largest(self.settings, self._rules(upload.space))
         end = upload.size if upload.size is not None else largest
         return max(0, min(end - at, limit if limit is not None else end))
@@ -290,60 +333,25 @@ class Uploads:
         try:
             writing.salvage() if keep else writing.discard()
         except StorageFailed as error:
-            self._fail(writing.progress.upload, error)
+            self.give_up(writing.progress.upload, error.code)
             raise
 
-    def _fail(self, upload: Upload, error: CarboyError) -> None:
-        now = self._clock()
-        self.catalog.end_upload(upload.id, "failed", now=now, failure=error.code, expires_at=now + self.settings.upload_expiry)
+    def give_up(self, upload: Upload, code: str) -> None:
+        """The upload can never complete, for the reason with this error code."""
+        now = self.clock()
+        self.catalog.end_upload(upload.id, "failed", now=now, failure=code, expires_at=now + self.settings.upload_expiry)
+
+    def used_up(self, upload: Upload) -> None:
+        """A part is in the whole now: it is over, and its own bytes go."""
+        now = self.clock()
+        self.catalog.end_upload(upload.id, "complete", now=now, expires_at=now + self.settings.upload_expiry)
 
     def _blob(self, progress: Progress, storage: Storage) -> Blob:
         upload = progress.upload
         size = upload.size or 0
         storage.seal(upload.key, size, upload.driver_state)
         crc = progress.spans[0].crc if size else 0
-        return Blob(upload.key[3:], upload.storage, upload.key, size, crc, None, self._clock())
-
-    def _check_chunks(self, upload: Upload, total: int) -> None:
-        """Raises MissingBytes with the indices that are missing, InvalidRequest where there are more."""
-        indices = {chunk.index for chunk in self.catalog.chunks(upload.id)}
-        missing = [index for index in range(total) if index not in indices]
-        if missing:
-            raise MissingBytes(f"{len(missing)} of {total} chunks are missing", missing=missing[:1000])
-        if len(indices) > total:
-            raise InvalidRequest(f"{len(indices)} chunks came, not {total}", total_chunks=total, received=len(indices))
-
-    def _join(self, upload: Upload, chunks: list[Chunk]) -> Placed:
-        storage = self._storages[upload.storage]
-        size = sum(chunk.size for chunk in chunks)
-        limits.check_size(size, self._most(upload, 0, None))
-        if upload.size is not None and size < upload.size:
-            raise MissingBytes(f"the chunks hold {size} bytes, {upload.size} were declared", declared=upload.size, size=size)
-        kept = False
-        with storage.stage(size) as (key, writer):
-            try:
-                crc = self._copy_chunks(upload, chunks, storage, writer)
-                blob = Blob(key[3:], upload.storage, key, size, crc, None, self._clock())
-                placed = self.complete(self.receiving(upload.id), blob=blob)
-                kept = placed.file.blob.key == key
-            except CommitUnknown:
-                kept = True
-                raise
-            finally:
-                writer.close()
-                if not kept:
-                    storage.delete(key)
-        return placed
-
-    def _copy_chunks(self, upload: Upload, chunks: list[Chunk], storage: Storage, writer: Writer) -> int:
-        """One after another into the writer, on stable storage; their CRC."""
-        crc = 0
-        for chunk in chunks:
-            start = 0 if chunk.key else chunk.start or 0
-            writer.copy(chunk.key or upload.key, start, chunk.size)
-            crc = checksums.combine(crc, chunk.crc if chunk.key else _crc(storage, upload.key, start, chunk.size), chunk.size)
-        writer.flush()
-        return crc
+        return Blob(upload.key[3:], upload.storage, upload.key, size, crc, None, self.clock())
 
     def _rules(self, space: str) -> SpaceSettings:
         rules = self.settings.spaces.get(space)
@@ -352,16 +360,26 @@ class Uploads:
         return rules
 
     def _target(self, upload: Upload, rules: SpaceSettings) -> Target:
-        etags = tuple(upload.if_match.split(",")) if upload.if_match else None
-        return Target(upload.space, upload.path, upload.owner, rules, upload.metadata, Condition(etags=etags))
+        return Target(upload.space, upload.path, upload.owner, rules, upload.metadata, _condition(upload.if_match))
+
+
+def _as_text(condition: Condition) -> str | None:
+    """A condition as the catalog keeps it; :func:`_condition` reads it."""
+    return None if condition == Condition() else json.dumps([condition.etags, condition.not_etags, condition.absent])
+
+
+def _condition(text: str | None) -> Condition:
+    if not text:
+        return Condition()
+    if not text.startswith("["):  # as it was kept before: a list of entity tags that are to match
+        return Condition(etags=tuple(text.split(",")))
+    etags, not_etags, absent = json.loads(text)
+    return Condition(None if etags is None else tuple(etags), None if not_etags is None else tuple(not_etags), absent)
+
+
+def _mismatch(expected: int, provided: int) -> OffsetMismatch:
+    return OffsetMismatch(f"the upload stands at {expected}", expected=expected, provided=provided)
 
 
 def _within(span: Span, spans: Sequence[Span]) -> bool:
     return any(known.start <= span.start and span.end <= known.end for known in spans)
-
-
-def _crc(storage: Storage, key: Key, start: int, size: int) -> int:
-    crc = 0
-    for piece in storage.read(key, Span(start, start + size)):
-        crc = checksums.crc64nvme(piece, crc)
-    return crc

@@ -1,0 +1,164 @@
+"""What is put together from pieces: numbered chunks whose place was not known, and uploads that are parts of another.
+
+The storage copies, inside the kernel where it can; no byte passes through Python, and CRCs combine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from carboy import checksums
+from carboy.catalog.base import Catalog
+from carboy.engine import limits
+from carboy.errors import (
+    CommitUnknown,
+    Conflict,
+    InvalidRequest,
+    MissingBytes,
+    RangeBusy,
+    StorageFailed,
+    UploadGone,
+)
+from carboy.model import Blob, Chunk, File, Key, Placed, Progress, Span, Upload
+from carboy.storage.base import Storage, Writer
+
+
+class Host(Protocol):
+    """The part of :class:`carboy.engine.uploads.Uploads` that joining needs."""
+
+    catalog: Catalog
+    storages: Mapping[str, Storage]
+    clock: Callable[[], float]
+
+    def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None, size: int | None = None) -> Progress: ...
+
+    def receiving(self, id: str) -> Progress: ...
+
+    def complete(self, progress: Progress, *, blob: Blob | None = None) -> Placed: ...
+
+    def file(self, upload: Upload) -> File | None: ...
+
+    def most(self, upload: Upload, at: int, limit: int | None) -> int: ...
+
+    def give_up(self, upload: Upload, code: str) -> None: ...
+
+    def used_up(self, upload: Upload) -> None: ...
+
+
+# --- chunks --------------------------------------------------------------------------------------------------------
+
+
+def complete_chunks(host: Host, progress: Progress, total: int) -> Placed:
+    """All of ``total`` numbered chunks are there: complete; whoever else asks meanwhile gets the same file. Raises
+    MissingBytes that lists the missing indices."""
+    try:
+        return _complete_chunks(host, progress.upload, total)
+    except (Conflict, InvalidRequest, UploadGone, StorageFailed):
+        done = host.catalog.upload(progress.upload.id)
+        file = host.file(done.upload) if done and done.upload.state == "complete" else None
+        if file is None:
+            raise
+        return Placed(file, created=file.version == 1)
+
+
+def _complete_chunks(host: Host, upload: Upload, total: int) -> Placed:
+    totals = host.catalog.chunk_totals(upload.id)
+    if totals.count < total or totals.highest >= total:
+        _check_chunks(host, upload, total)
+    if totals.pieces:
+        return _join(host, upload, host.catalog.chunks(upload.id))
+    progress = host.record(upload, [], size=totals.end)
+    if not progress.covered:
+        raise MissingBytes("there are gaps between the chunks", missing=[list(gap) for gap in progress.missing])
+    return host.complete(progress)
+
+
+def _check_chunks(host: Host, upload: Upload, total: int) -> None:
+    """Raises MissingBytes with the indices that are missing, InvalidRequest where there are more."""
+    indices = {chunk.index for chunk in host.catalog.chunks(upload.id)}
+    missing = [index for index in range(total) if index not in indices]
+    if missing:
+        raise MissingBytes(f"{len(missing)} of {total} chunks are missing", missing=missing[:1000])
+    if len(indices) > total:
+        raise InvalidRequest(f"{len(indices)} chunks came, not {total}", total_chunks=total, received=len(indices))
+
+
+def _join(host: Host, upload: Upload, chunks: list[Chunk]) -> Placed:
+    storage = host.storages[upload.storage]
+    size = sum(chunk.size for chunk in chunks)
+    limits.check_size(size, host.most(upload, 0, None))
+    if upload.size is not None and size < upload.size:
+        raise MissingBytes(f"the chunks hold {size} bytes, {upload.size} were declared", declared=upload.size, size=size)
+    kept = False
+    with storage.stage(size) as (key, writer):
+        try:
+            crc = _copy_chunks(upload, chunks, storage, writer)
+            blob = Blob(key[3:], upload.storage, key, size, crc, None, host.clock())
+            placed = host.complete(host.receiving(upload.id), blob=blob)
+            kept = placed.file.blob.key == key
+        except CommitUnknown:
+            kept = True
+            raise
+        finally:
+            writer.close()
+            if not kept:
+                storage.delete(key)
+    return placed
+
+
+def _copy_chunks(upload: Upload, chunks: list[Chunk], storage: Storage, writer: Writer) -> int:
+    """One after another into the writer, on stable storage; their CRC."""
+    crc = 0
+    for chunk in chunks:
+        start = 0 if chunk.key else chunk.start or 0
+        writer.copy(chunk.key or upload.key, start, chunk.size)
+        crc = checksums.combine(crc, chunk.crc if chunk.key else _crc(storage, upload.key, start, chunk.size), chunk.size)
+    writer.flush()
+    return crc
+
+
+def _crc(storage: Storage, key: Key, start: int, size: int) -> int:
+    crc = 0
+    for piece in storage.read(key, Span(start, start + size)):
+        crc = checksums.crc64nvme(piece, crc)
+    return crc
+
+
+# --- uploads that are parts of another -----------------------------------------------------------------------------
+
+
+def join_parts(host: Host, upload: Upload) -> None:
+    """Put the parts of a receiving upload together, if all are covered: its bytes are recorded then, and the parts are used up.
+
+    It fails for good where a part was cancelled, has failed or is too old. Whoever joins them already is left alone. Raises TooLarge.
+    """
+    parts = [host.catalog.upload(id) for id in upload.parts]
+    if any(part is None or part.upload.state != "receiving" for part in parts):
+        host.give_up(upload, "missing_bytes")
+        return
+    found = [part for part in parts if part is not None]
+    if not all(part.covered for part in found):
+        return
+    size = sum(part.upload.size or 0 for part in found)
+    limits.check_size(size, host.most(upload, 0, None))
+    try:
+        with host.storages[upload.storage].writer(upload.key, 0, None, upload.driver_state) as writer:
+            _join_parts(host, upload, found, size, writer)
+    except RangeBusy:
+        return
+    for part in {part.upload.id: part.upload for part in found}.values():
+        host.used_up(part)
+
+
+def _join_parts(host: Host, upload: Upload, parts: Sequence[Progress], size: int, writer: Writer) -> None:
+    if host.receiving(upload.id).covered:
+        return
+    crc = 0
+    for part in parts:
+        length = part.upload.size or 0
+        if length:
+            writer.copy(part.upload.key, 0, length)
+            crc = checksums.combine(crc, part.spans[0].crc, length)
+    writer.flush()
+    host.record(upload, [Span(0, size, crc)] if size else [], size=size)
