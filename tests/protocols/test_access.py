@@ -172,6 +172,6 @@ def test_tokens_are_administered_by_administrators(site: Site, who: str, status:
 
 
 def test_nobody_sees_nothing_but_health(site: Site) -> None:
-    for target in ("/", "/files/main/", "/files/nowhere/", "/api/v1/files", "/api/v1/uploads", "/api/v1/tokens", "/uploads/x", "/api/v1/files/x"):
+    for target in ("/files/main/", "/files/nowhere/", "/api/v1/files", "/api/v1/uploads", "/api/v1/tokens", "/uploads/x", "/api/v1/files/x"):
         assert site.ask("GET", target, who="nobody").status in (401, 404), target
     assert site.ask("GET", "/healthz", who="nobody").status == 200

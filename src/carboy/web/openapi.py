@@ -102,7 +102,7 @@ def _operation(route: Route, doc: Doc, method: str) -> Json:
 
 
 def _identifier(rule: str) -> str:
-    return re.sub(r"\W+", "_", path_of(rule).removeprefix("/api/v1")).strip("_")
+    return re.sub(r"\W+", "_", path_of(rule).replace("/api/v1", "/api")).strip("_")
 
 
 # --- what it takes -------------------------------------------------------------------------------------------------

@@ -75,6 +75,12 @@ def _plain(value: str) -> str:
     return value
 
 
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must hold printable characters alone")
+    return value
+
+
 def _finite(value: float) -> float:
     if not math.isfinite(value):
         raise ValueError("must be a number")
@@ -243,7 +249,8 @@ class LinkNew(Body):
         "if": {"properties": {"kind": {"const": "file"}}},
         "then": {"required": ["file_id"], "properties": {"file_id": {"type": "string"}}},
         "else": {"required": ["space"], "properties": {"file_id": {"type": "null"}, "space": {"type": "string"}}},
-        "anyOf": [{"properties": {"kind": {"const": "inbox"}}}, {"properties": {"max_size": {"type": "null"}, "max_bytes": {"type": "null"}}}]})
+        "anyOf": [{"properties": {"kind": {"const": "inbox"}}},
+                  {"properties": {"max_size": {"type": "null"}, "max_bytes": {"type": "null"}}}]})
 
     kind: Literal["file", "folder", "inbox"]
     file_id: Id | None = None
@@ -287,15 +294,9 @@ class ZipNew(Body):
 class TokenNew(Body):
     """A token to be made."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
     scopes: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["main:read,write"]])]
     expires_in: Annotated[Seconds | None, Field(description="Seconds from now.")] = None
-
-    @model_validator(mode="after")
-    def _printable(self) -> TokenNew:
-        if not self.name.isprintable():
-            raise ValueError("name is a text of 1 to 200 printable characters")
-        return self
 
 
 # --- many at once --------------------------------------------------------------------------------------------------
