@@ -23,7 +23,7 @@ from carboy.model import MAX_SIZE, Filter, Page
 
 FEW = 5000
 """Up to so many files are looked at one by one."""
-NEWEST = 5000
+NEWEST = 1000
 """So many texts are looked at before PostgreSQL's index is asked."""
 _MOST_GRAMS = 24
 _NONE: ColumnElement[int] = literal_column("0")
@@ -114,7 +114,7 @@ def _sqlite(words: int, names: Names, indexed: bool) -> Select[Any]:
 def _in_postgres(session: Session, asked: Asked, words: Sequence[str], before: int, count: int) -> list[Row]:
     """First among the newest texts, and further while that promises enough; then by the index."""
     values = {**asked.values, **_wanted(words, "postgresql"), "before": before, "count": count}
-    for newest in (NEWEST, 10 * NEWEST):
+    for newest in (NEWEST, 10 * NEWEST, 100 * NEWEST):
         found = session.rows(_postgres(len(words), asked.names, True), newest=newest, **values)
         if len(found) == count:
             return found
@@ -125,10 +125,13 @@ def _in_postgres(session: Session, asked: Asked, words: Sequence[str], before: i
 
 @cache
 def _postgres(words: int, names: Names, newest: bool) -> Select[Any]:
-    """What is lateral is looked up text by text, in their order, until there are enough: else all files would be hashed for a join."""
+    """``OFFSET 0`` has files looked up text by text, in their order, until there are enough: else all of them would be hashed for a join,
+    which is right only where hardly any passes."""
     found = _newest(words) if newest else _indexed(words)
-    each = (select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id)
-            .where(files.c.id == found.c.file_id, *filters.conditions(names, None)).offset(_NONE).lateral("each"))
+    look = (select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id)
+            .where(files.c.id == found.c.file_id, *filters.conditions(names, None)))
+    in_order = newest or names <= {"path_from", "path_to"}
+    each = (look.offset(_NONE) if in_order else look).lateral("each")
     return (select(found.c.n, *each.c).select_from(found.join(each, true())).order_by(found.c.n.desc()).limit(bindparam("count")))
 
 
