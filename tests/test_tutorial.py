@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from fixtures_flask import PNG
 from fixtures_server import eventually
 
 PAGE = Path(__file__).parent.parent / "docs/tutorial.md"
@@ -148,6 +150,19 @@ def test_what_the_tutorial_says_is_so(reader: Reader) -> None:
             reader.shell(block)
     assert set(reader.servers) == {"flask", "gunicorn", "carboy"}
     assert (reader.folder / "backup/catalog.sqlite3").is_file()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_application_of_the_readme_runs_as_it_is_pasted(reader: Reader) -> None:
+    [application] = [block for language, block in BLOCK.findall((PAGE.parents[1] / "README.md").read_text(encoding="utf-8")) if language == "python"]
+    (reader.folder / "app.py").write_text(application)
+    (reader.folder / "me.png").write_bytes(PNG)
+    reader.start("flask run --debug")
+    told = json.loads(reader.run("curl -sS -F photo=@me.png http://127.0.0.1:5000/avatar"))
+    assert told["type"] == "image/png"
+    for address in (f"/avatar/{told['id']}", told["url"]):
+        reader.run(f"curl -sSf -o back.png http://127.0.0.1:5000{address} && cmp me.png back.png")
+    assert json.loads(reader.run("echo no picture > me.png && curl -sS -F photo=@me.png http://127.0.0.1:5000/avatar"))["status"] == 415
 
 
 @pytest.mark.parametrize(("shown", "printed"), [("a …\nb", "a 1\nc"), ("…\n2", "1\n3"), ('{"a": "…"}', '{"b": "x"}')])
