@@ -40,7 +40,8 @@ def get_zip(call: Call, id: str) -> Response:
     if outcome == "failed":
         raise PreconditionFailed("the zip is not the one the condition names", etag=validators.etag)
     if outcome == "not_modified":
-        return Response(status=304, headers={"ETag": validators.etag, "Cache-Control": "private, no-cache", "Vary": "Authorization"})
+        return Response(status=304, headers={"ETag": validators.etag, "Cache-Control": "private, no-cache",
+                                             "Vary": "Cookie, Authorization"})
     ranges = None
     if call.method == "GET" and range_holds(call.header("If-Range"), validators, time.time()):
         ranges = parse_range(call.header("Range"), archive.zip.size)
@@ -63,7 +64,7 @@ def _headers(archive: Archive) -> dict[str, str]:
     validators = _validators(archive)
     return {"Content-Type": "application/zip", "Content-Disposition": content_disposition(archive.zip.name, True),
             "ETag": validators.etag, "Last-Modified": http_date(validators.modified), "Accept-Ranges": "bytes",
-            "Cache-Control": "private, no-cache", "Vary": "Authorization", "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-cache", "Vary": "Cookie, Authorization", "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox", "Cross-Origin-Resource-Policy": "same-origin",
             "Referrer-Policy": "no-referrer"}
 

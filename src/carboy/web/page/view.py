@@ -42,10 +42,10 @@ class Pages:
 
     def html(self, call: Call, template: str, status: int = 200, **context: Any) -> Response:
         """The template as an answer to this request."""
-        note = notes.left(call)
+        note, who = notes.left(call), _seen_as(call)
         text = self._templates.get_template(template).render(
-            call=call, root=call.root, session=call.session, spaces=_spaces(call), csrf=_csrf(call), note=note, now=time.time(),
-            asset=lambda file: f"{call.root}/static/{self.assets.named(file)}", **context)
+            call=call, root=call.root, session=call.session, signed_in=who.kind != "nobody", spaces=_spaces(call, who), csrf=_csrf(call),
+            note=note, now=time.time(), asset=lambda file: f"{call.root}/static/{self.assets.named(file)}", **context)
         response = Response(text, status, HEADERS, content_type="text/html; charset=utf-8")
         if note:
             notes.take_away(response)
@@ -71,9 +71,9 @@ def folder_address(space: str, folder: str) -> str:
     return f"/files/{quote(space)}/{quote(folder)}"
 
 
-def _spaces(call: Call) -> Sequence[str]:
-    """The spaces that the principal may look into or put something into."""
-    return [name for name, rules in call.services.settings.spaces.items() if actions(_seen_as(call), name, rules)]
+def _spaces(call: Call, who: Principal) -> Sequence[str]:
+    """The spaces that they may look into or put something into."""
+    return [name for name, rules in call.services.settings.spaces.items() if actions(who, name, rules)]
 
 
 def _csrf(call: Call) -> str:
@@ -81,5 +81,8 @@ def _csrf(call: Call) -> str:
 
 
 def _seen_as(call: Call) -> Principal:
-    """Who looks at the page. A problem's page is made too where the principal could not be told, or was refused."""
+    """Who looks at the page. A problem's page is made too where who asks could not be told, or was refused."""
+    found: Principal | None = call.__dict__.get("principal")
+    if found is not None:
+        return found
     return call.session.principal if call.session else NOBODY
