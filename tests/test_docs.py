@@ -167,7 +167,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 OURS = ("/srv/carboy", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/api/", "/uploads/", "/upload", "/stream-upload",
         "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
-        "/var/lib/carboy", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/srv/papers", "/backup/papers",
+        "/var/lib/carboy", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
         "/docs", "/openapi.json")
 """What an absolute path in the documentation may begin with: the server's addresses, those of applications that are shown, and places that any machine may have."""
 

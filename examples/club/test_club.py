@@ -92,7 +92,8 @@ def test_what_only_is_called_a_photo_is_refused_before_the_view(app: Flask, ann:
 def test_papers(app: Flask, ann: Browser) -> None:
     answer = ann.fill("/share", title="Minutes", papers=[(io.BytesIO(PDF), "minutes.pdf"), (io.BytesIO(b"notes"), "notes.txt")])
     assert answer.status_code == 302
-    assert sorted((file.name, file.metadata["title"]) for file in stored(app, "papers")) == [("minutes.pdf", "Minutes"), ("notes.txt", "Minutes")]
+    kept = stored(app, "papers")
+    assert sorted((file.name, file.metadata["title"]) for file in kept) == [("minutes.pdf", "Minutes"), ("notes.txt", "Minutes")]
     addresses = re.findall(r'href="(/carboy/signed/[^"]+)"', Browser(app, "bob").client.get("/").text)
     answers = [app.test_client().get(address) for address in addresses]
     assert sorted(one.data for one in answers) == sorted([PDF, b"notes"])
