@@ -25,7 +25,7 @@ from carboy.web import app, http
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-ROUTE_PAGES = ("docs/http.md", "docs/classic.md")
+ROUTE_PAGES = ("docs/http.md", "docs/api.md", "docs/classic.md")
 ROUTE_TABLES = ("docs/page.md",)
 
 

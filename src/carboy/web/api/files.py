@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug import Response
 
 from carboy.engine.names import clean_path
-from carboy.errors import InvalidRequest
+from carboy.errors import InvalidRequest, NotFound
 from carboy.model import Filter, Page
 from carboy.web import answers, browse, http, schemas
 from carboy.web.api.shapes import shown, versions_json
@@ -81,11 +81,13 @@ def list_versions(call: Call, id: str) -> Response:
     return json_response({"versions": versions_json(call, file, call.services.files.versions(file))})
 
 
-def restore_version(call: Call, id: str, number: int) -> Response:
+def restore_version(call: Call, id: str, number: str) -> Response:
     """An older content becomes the current one, as a new version."""
     body(call, schemas.Nothing)
     file = call.services.files.get(call.principal, id, "write")
-    restored = call.services.changes.restore_version(call.principal, file, number, etags=_guard(call))
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise NotFound(f"{file.name!r} has no such version", version=number)
+    restored = call.services.changes.restore_version(call.principal, file, int(number), etags=_guard(call))
     return json_response(shown(call, restored), headers={"ETag": restored.etag})
 
 
@@ -129,7 +131,7 @@ ROUTES = (
     Route(f"{_ONE}/copy", ("POST",), copy_file, Doc("Copy a file", _TAG, body=schemas.FileMove,
                                                     answers={200: answers.File, 201: answers.File}, errors=(*_CHANGED,))),
     Route(f"{_ONE}/versions", ("GET",), list_versions, Doc("The contents a file has had", _TAG, answers={200: answers.Versions})),
-    Route(f"{_ONE}/versions/<int(max=2147483647):number>/restore", ("POST",), restore_version,
+    Route(f"{_ONE}/versions/<number>/restore", ("POST",), restore_version,
           Doc("Make an older content the current one", _TAG, body=schemas.Nothing, answers={200: answers.File}, headers=("If-Match",),
               errors=("precondition_failed", "quota_exceeded"))),
 )
