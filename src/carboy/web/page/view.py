@@ -42,7 +42,7 @@ class Pages:
 
     def html(self, call: Call, template: str, status: int = 200, **context: Any) -> Response:
         """The template as an answer to this request."""
-        note, who = notes.left(call), _seen_as(call)
+        note, who = notes.left(call) if status < 400 else None, _seen_as(call)
         text = self._templates.get_template(template).render(
             call=call, root=call.root, session=call.session, signed_in=who.kind != "nobody", spaces=_spaces(call, who), csrf=_csrf(call),
             note=note, now=time.time(), asset=lambda file: f"{call.root}/static/{self.assets.named(file)}", **context)
