@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -281,6 +281,25 @@ class TestSearch:
             return True
 
         assert together(*[lambda name=name: run(name) for name in ("ann", "bob", "cyd", "dee")]) == [True] * 4  # type: ignore[misc]
+
+    def test_folders_that_move_beside_searches_are_found(self, catalog: Catalog) -> None:
+        catalog.place([at(f"start/{number}") for number in range(30)], now=1.0)
+        done: list[bool] = []
+
+        def move() -> int:
+            places = ["start/", *[f"place{number}/" for number in range(12)]]
+            missing = 0
+            for here, there in pairwise(places):
+                catalog.move_folder("main", here, Move("main", there), now=2.0)
+                missing += 30 - len(catalog.search("main", [there]).files)
+            done.append(True)
+            return missing
+
+        def search() -> None:
+            while not done:
+                catalog.search("main", ["start"])
+
+        assert together(move, search, search)[0] == 0
 
     @pytest.mark.parametrize("cursor", ["", "x", to_cursor("x"), to_cursor("-1"), to_cursor("1" * 30), to_cursor("²"), to_cursor("")])
     def test_other_cursors_are_refused(self, catalog: Catalog, cursor: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, literal_column, select, update
@@ -16,6 +16,7 @@ from carboy.catalog.placing import current, make_way, mark_unread
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import blobs, files, folders, links, unread, versions
 from carboy.catalog.tallying import Tally, folders_of
+from carboy.catalog.texts import READING
 from carboy.errors import Conflict, InvalidName, InvalidRequest, NotFound
 from carboy.model import Act, Condition, File
 
@@ -42,9 +43,8 @@ _MOVE_SUMS = update(folders).where(folders.c.space == bindparam("from_space"), f
 _MOVE_LINKS = update(links).where(links.c.space == bindparam("from_space"), links.c.file_id.is_(None), links.c.path >= bindparam("low"),
                                   links.c.path < bindparam("high")).values(space=bindparam("to_space"), path=_rebased(links.c.path))
 _MOVE_FILE_LINKS = update(links).where(links.c.file_id == bindparam("file")).values(space=bindparam("to_space"))
-ALL_UNREAD = insert(unread).from_select(["file_id"], select(files.c.id).where(
+_ALL_UNREAD = insert(unread).from_select(["file_id"], select(files.c.id).where(
     *IN_FOLDER, ~exists(select(_ONE).where(unread.c.file_id == files.c.id))))
-"""A search reads the files of the folder again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,13 @@ def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...]
     auditing.enter(session, by, "file.move", at=now, space=file.space, path=file.path, file_id=file.id,
                    facts={"from_space": old.space, "from": old.path})
     return file
+
+
+def all_unread(session: Session, where: Mapping[str, str]) -> None:
+    """A search reads the files of the folder again. Their rows are not locked yet, so whoever reads texts is kept out meanwhile: it
+    could read a file as it was, and take it off the list."""
+    session.serialise(READING)
+    session.run(_ALL_UNREAD, **where)
 
 
 def locked(session: Session, id: str, *more: tuple[str, str]) -> File:
@@ -138,7 +145,7 @@ def move_folder(session: Session, space: str, folder: str, to: Move, now: float,
     low, high = span_of(folder)
     where = {"from_space": space, "low": low, "high": high}
     there = {"to_space": to.space, "to": to.to, "after": len(folder) + 1}
-    session.run(ALL_UNREAD, **where)
+    all_unread(session, where)
     for statement in (_MOVE_FILES, _MOVE_SUMS, _MOVE_LINKS):
         session.run(statement, **where, **there)
     _settle_folder(session, (space, folder), to, mine)

@@ -13,7 +13,7 @@ from carboy.catalog import auditing, paths, reservations, rows
 from carboy.catalog.base import Move
 from carboy.catalog.contents import adopt, drop_blobs, older_of
 from carboy.catalog.files import BY_ID_LOCKED, by_id
-from carboy.catalog.moving import ALL_UNREAD, IN_FOLDER, clear, locked, relocate, remove, shares, span_of
+from carboy.catalog.moving import IN_FOLDER, all_unread, clear, locked, relocate, remove, shares, span_of
 from carboy.catalog.placing import add_file, current, make_way, mark_unread, queue_steps, replace_content, set_tags
 from carboy.catalog.sessions import Row, Session
 from carboy.catalog.tables import blobs, files, folders, shelf
@@ -115,7 +115,7 @@ def trash_folder(session: Session, space: str, folder: str, now: float, expires_
     low, high = span_of(folder)
     where = {"from_space": space, "low": low, "high": high}
     session.run(_ALL_SHELVED, **where, now=now, who=by.principal if by else None, until=expires_at)
-    session.run(ALL_UNREAD, **where)
+    all_unread(session, where)
     session.run(_DROP_SUMS, **where)
     session.run(_ALL_TRASHED, **where)
     tally = Tally()

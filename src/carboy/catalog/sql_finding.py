@@ -30,12 +30,12 @@ class SqlFinding:
 
     def search(self, space: str, words: Sequence[str], *, prefix: str = "", filter: Filter = Filter(), cursor: str | None = None,
                limit: int = 100) -> Page:
-        while self._database.read(texts.are_behind) and self.read_texts() == _READ_AT_ONCE:
+        while self.read_texts() == _READ_AT_ONCE:
             pass
         return self._database.view(lambda session: searching.search(session, space, words, prefix, filter, cursor, limit))
 
     def read_texts(self, limit: int = _READ_AT_ONCE) -> int:
-        return self._database.write(lambda session: texts.read(session, limit))
+        return self._database.write(lambda session: texts.read(session, limit)) if self._database.read(texts.are_behind) else 0
 
     # --- links ---
 

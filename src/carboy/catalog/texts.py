@@ -19,6 +19,8 @@ from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.tables import files, texts, unread
 from carboy.model import STAGED, TRASH
 
+READING = "texts"
+"""What those go by who may not meet: see ``Session.serialise``."""
 _MANY = 256
 _BETWEEN = "\uffff"
 _UNFIT = re.compile("[\0\ud800-\udfff\uffff]")
@@ -78,7 +80,7 @@ def _done(count: int) -> Delete:
 def read(session: Session, limit: int) -> int:
     """Read the texts of up to ``limit`` files; how many. One transaction at a time does it, and the next waits for it: what was unread
     when one asked is read when this returns."""
-    session.serialise("texts")
+    session.serialise(READING)
     ids = [id for id, in session.rows(_UNREAD, count=limit)]
     for start in range(0, len(ids), _MANY):
         _read(session, padded(ids[start:start + _MANY]))

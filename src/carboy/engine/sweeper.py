@@ -18,6 +18,8 @@ from carboy.storage.base import Storage
 
 log = logging.getLogger("carboy.sweeper")
 
+_BATCHES = 50
+
 
 @dataclass(slots=True)
 class Swept:
@@ -55,7 +57,14 @@ class Sweeper:
                 swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
                 swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
         swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry)
+        self._read_texts()
         return swept
+
+    def _read_texts(self) -> None:
+        """Searches find little left to read, also after many files came at once."""
+        for _ in range(_BATCHES):
+            if not self._catalog.read_texts():
+                return
 
     def _complete(self) -> int:
         done = 0
