@@ -5,6 +5,7 @@ Skipped where there is no Chromium or playwright; where CI=true that is a failur
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -158,10 +159,14 @@ def test_nothing_is_wider_than_a_phone(phone: Any, site: Site) -> None:
     made = site.ask("PUT", f"/files/main/phone/{long}.txt", {}, b"x", who="ann").json()
     site.ask("PUT", "/files/main/phone/deep/er/file.txt", {}, b"x", who="ann")
     sign_in(phone, site)
+    gone = site.ask("PUT", "/files/main/phone/gone.txt", {}, b"x", who="ann").json()
+    site.ask("POST", "/api/v1/links", body=json.dumps({"kind": "file", "file_id": made["id"], "expires_in": 1000}).encode(), who="ann")
+    site.ask("DELETE", f"/api/v1/files/{gone['id']}", who="ann")
     addresses = ["/files/main/", "/files/main/phone/", f"/page/files/{made['id']}", "/page/folders/main?folder=phone/", "/page/links/main", "/page/trash/main",
                  "/files/main/none.txt", "/files/main/?q=nothing-like-it", "/files/images/"]
     for address in addresses:
         phone.goto(address)
+        phone.evaluate("document.querySelectorAll('details, input[type=checkbox]').forEach(one => { one.open = one.checked = true })")
         widths = phone.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
         assert widths[0] <= widths[1] == 375, address
         small = phone.evaluate("""() => [...document.querySelectorAll('main button, main .button, main input, main select, main summary, .act, .tick')]
