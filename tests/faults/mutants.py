@@ -28,6 +28,10 @@ SYNCS = (
     (re.compile(r"synchronous = FULL"), "synchronous = OFF"),
 )
 """What syncs, or asks another to, and what takes its place."""
+COMMANDS = frozenset({
+    *(f"engine/{name}.py" for name in ("backup", "exporting", "importing", "manifest", "restoring", "scrub", "trees")), "storage/copying.py",
+    ("storage/local.py", "self._sync_folder(key)"), ("storage/local.py", 'self._sync_folder(Key(f"{number:02x}/"))')})
+"""Files, and lines of others, that serve commands and no request."""
 _DEFINITION = re.compile(r"\s*def ")
 
 
@@ -54,8 +58,16 @@ class Mutant:
         return folder
 
 
-def every_mutant() -> Iterator[Mutant]:
-    """One for each line of Carboy that syncs."""
+def every_mutant(*, commands: bool = False) -> Iterator[Mutant]:
+    """One for each line of Carboy that syncs: of what answers to clients rest on, or of what ``commands`` do."""
+    return (mutant for mutant in _everywhere() if _is_of_commands(mutant) == commands and not mutant.file.startswith("cli/"))
+
+
+def _is_of_commands(mutant: Mutant) -> bool:
+    return mutant.file in COMMANDS or (mutant.file, mutant.line) in COMMANDS
+
+
+def _everywhere() -> Iterator[Mutant]:
     for path in sorted(SOURCE.rglob("*.py")):
         seen: Counter[str] = Counter()
         for line in map(str.strip, path.read_text().splitlines()):

@@ -22,7 +22,7 @@ from pathlib import Path
 from faults.runner import CARBOY, Answer, Client, Server
 
 TRACED = ("openat,mkdir,mkdirat,pwrite64,pwritev,write,writev,ftruncate,fallocate,copy_file_range,fsync,fdatasync,"
-          "sendto,sendmsg,unlink,unlinkat,rename,renameat,renameat2")
+          "sendto,sendmsg,unlink,unlinkat,rename,renameat,renameat2,linkat")
 STRACE = ("strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4200", "-e", f"trace={TRACED}", "-e", "signal=none", "-o")
 """Followed by the log's path and the server's command line. 4,200 bytes show a whole page of SQLite's log."""
 
@@ -44,6 +44,7 @@ class Call:
     text: str
     began: int
     ended: int
+    target: str = ""
 
     @property
     def creates(self) -> bool:
@@ -56,6 +57,11 @@ class Call:
     @property
     def syncs(self) -> bool:
         return self.name in _SYNCS
+
+    @property
+    def renames(self) -> bool:
+        """Gives the file at ``path`` the name ``target``."""
+        return self.name.startswith("rename")
 
     @property
     def answers(self) -> bool:
@@ -92,7 +98,7 @@ def _call(text: str, began: int, ended: int) -> Call | None:
     if not match or match[3] == "?" or int(match[3]) < 0:
         return None
     name, arguments, opened = match[1], match[2], match[4]
-    return Call(name, _path(name, arguments, opened), arguments, began, ended)
+    return Call(name, _path(name, arguments, opened), arguments, began, ended, _target(name, arguments))
 
 
 def _path(name: str, arguments: str, opened: str | None) -> str:
@@ -104,6 +110,14 @@ def _path(name: str, arguments: str, opened: str | None) -> str:
         strings = _STRING.findall(arguments)
         return os.path.join(described[0] if described else "/", strings[0]) if strings else ""
     return described[-1 if name == "copy_file_range" else 0] if described else ""
+
+
+def _target(name: str, arguments: str) -> str:
+    """The new name that a call gives."""
+    strings, folders = _STRING.findall(arguments), _FD.findall(arguments)
+    if not name.startswith(("rename", "link")) or len(strings) < 2:
+        return ""
+    return os.path.join(folders[-1] if folders else "/", strings[-1])
 
 
 class Trace:
