@@ -29,10 +29,12 @@ def token() -> None:
 def create(name: str, scopes: tuple[str, ...], expires: float | None, json_: bool, config: Path | None, data: Path | None) -> None:
     """Make a token and print its secret, which is shown only now."""
     from carboy.engine.tokens import parse_scopes
+    from carboy.model import TRUSTED
 
     parsed = parse_scopes(scopes)
     with opened(config, data) as services:
-        made, secret = services.tokens.create(name, parsed, expires_at=time.time() + expires if expires else None)
+        made, secret = services.tokens.create(name, parsed, expires_at=time.time() + expires if expires else None,
+                                               by=services.files.act(TRUSTED))
     if json_:
         print_json({**_shown(made), "secret": secret})
         return
@@ -59,8 +61,10 @@ def list_(json_: bool, config: Path | None, data: Path | None) -> None:
 @located
 def revoke(id: str, config: Path | None, data: Path | None) -> None:
     """From now on the token with this ID proves nothing."""
+    from carboy.model import TRUSTED
+
     with opened(config, data) as services:
-        services.tokens.revoke(id)
+        services.tokens.revoke(id, by=services.files.act(TRUSTED))
     click.echo(f"token {id} is revoked")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from carboy.catalog.base import Catalog
 from carboy.config import SPACE_NAME
 from carboy.errors import InvalidRequest, NotFound
-from carboy.model import NOBODY, Action, Principal, Token, new_id
+from carboy.model import NOBODY, Act, Action, Principal, Token, new_id
 
 ACTIONS: frozenset[Action] = frozenset({"read", "write", "delete", "admin"})
 
@@ -36,11 +36,11 @@ class Tokens:
         self._clock = clock
 
     def create(self, name: str, scopes: Mapping[str, frozenset[Action]], *, expires_at: float | None = None,
-               secret: str | None = None) -> tuple[Token, str]:
-        """A new token and its secret, which is shown only now."""
+               secret: str | None = None, by: Act | None = None) -> tuple[Token, str]:
+        """A new token and its secret, which is shown only now. ``by`` is entered in the audit log."""
         secret = secret or "carboy_" + secrets.token_urlsafe(32)
         token = Token(new_id(), name, scopes, self._clock(), expires_at)
-        self._catalog.add_token(token, _hash(secret))
+        self._catalog.add_token(token, _hash(secret), by=by)
         return token, secret
 
     def principal(self, secret: str) -> Principal:
@@ -60,9 +60,9 @@ class Tokens:
     def all(self) -> list[Token]:
         return self._catalog.tokens()
 
-    def revoke(self, id: str) -> None:
-        """From now on the token proves nothing. Raises NotFound."""
-        if not self._catalog.revoke_token(id, now=self._clock()):
+    def revoke(self, id: str, *, by: Act | None = None) -> None:
+        """From now on the token proves nothing. ``by`` is entered in the audit log. Raises NotFound."""
+        if not self._catalog.revoke_token(id, now=self._clock(), by=by):
             raise NotFound("there is no such token", token=id)
 
     def first(self, data: Path, given: str) -> str | None:

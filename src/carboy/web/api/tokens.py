@@ -24,13 +24,14 @@ def create_token(call: Call) -> Response:
     authorise_server(call.principal)
     asked = body(call, schemas.TokenNew)
     expires_at = time.time() + asked.expires_in if asked.expires_in is not None else None
-    token, secret = call.services.tokens.create(asked.name, parse_scopes(asked.scopes), expires_at=expires_at)
+    token, secret = call.services.tokens.create(asked.name, parse_scopes(asked.scopes), expires_at=expires_at,
+                                               by=call.services.files.act(call.principal))
     return json_response({**token_json(token), "secret": secret}, 201, {"Location": address(f"/api/v1/tokens/{token.id}")})
 
 
 def revoke_token(call: Call, id: str) -> Response:
     authorise_server(call.principal)
-    call.services.tokens.revoke(id)
+    call.services.tokens.revoke(id, by=call.services.files.act(call.principal))
     return no_content()
 
 
