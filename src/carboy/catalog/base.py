@@ -209,7 +209,8 @@ class Catalog(Protocol):
         """By id, with the next cursor; expired and revoked ones too."""
 
     def use_link(self, id: str, *, now: float, uses: int = 1, received: int = 0) -> Link:
-        """Count it, exactly. Raises LinkExpired (expired, revoked, used_up) and NotFound, and then counts nothing."""
+        """Count it, exactly; negative numbers count back. Raises LinkExpired (expired, revoked, used_up) and NotFound, and then counts
+        nothing."""
 
     def revoke_link(self, id: str, *, now: float, by: Act | None = None) -> bool:
         """(link.revoke)"""
