@@ -21,7 +21,7 @@ def is_wanted(call: Call) -> bool:
 
 def page(call: Call, problem: Response) -> Response:
     """The problem as a page. Who has to sign in, and only wanted to look, is sent there."""
-    if problem.status_code == 401 and call.method == "GET" and call.web.page:
+    if problem.status_code == 401 and call.method == "GET" and call.web.page and call.header("Authorization") is None:
         return redirect(call, f"/login?next={quote(_address(call), safe='')}")
     told = json.loads(problem.get_data())
     response = call.web.pages.html(call, "problem.html", problem.status_code, told=told, home=_has_home(call))
