@@ -52,15 +52,15 @@ class Uploads:
     # --- beginning and finding ---
 
     def begin(self, target: Target, *, protocol: str, name: str | None = None, size: int | None = None,
-              chunk_size: int | None = None, partial: bool = False) -> Progress:
+              chunk_size: int | None = None, partial: bool = False, id: str | None = None) -> Progress:
         """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it. A ``partial`` one is to be part
-        of another. An empty one is complete at once.
+        of another. An empty one is complete at once. ``id`` is a fresh one of :func:`carboy.model.new_id` where it had to be known before.
 
         Raises TooLarge, QuotaExceeded or StorageFull for a declared size that won't fit.
         """
-        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, ()).id)
+        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id).id)
 
-    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str) -> Progress:
+    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None) -> Progress:
         """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
         come, which may be now. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
         UploadGone for one that is over."""
@@ -71,10 +71,10 @@ class Uploads:
             if not part.partial:
                 raise InvalidRequest("only partial uploads can be put together", upload=id)
             self._check_writable(part, 0, None)
-        return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts)).id)
+        return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id).id)
 
     def _begin(self, target: Target, protocol: str, name: str | None, size: int | None, chunk_size: int | None, partial: bool,
-               parts: tuple[str, ...]) -> Upload:
+               parts: tuple[str, ...], id: str | None) -> Upload:
         limits.check_size(size, limits.largest(self.settings, target.rules))
         storage = self.storages[target.rules.storage]
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
@@ -82,6 +82,7 @@ class Uploads:
             room.check(size)
         with storage.stage(size) as (key, writer):
             upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size), partial=partial, parts=parts)
+            upload = replace(upload, id=id or upload.id)
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
