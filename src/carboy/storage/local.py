@@ -217,8 +217,8 @@ class LocalStorage:
             os.close(fd)
 
     def _linked(self, source: int) -> tuple[Key, int] | None:
-        """A new link of the open file, and a descriptor that holds it; None where there can't be one. A sweeper may have found and
-        removed it before it was held; then another one is made."""
+        """A new link of the open file, and a descriptor that holds it; None where there can't be one, or a
+        sweeper found and removed it before it was held."""
         while True:
             key = key_for(new_id())
             folder, name = self._folder(key), _name(key)
