@@ -64,12 +64,12 @@ class Uploads:
         """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
         come, which may be now. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
         UploadGone for one that is over."""
-        for id in parts:
-            part = self._found(id).upload
+        for part_id in parts:
+            part = self._found(part_id).upload
             if part.owner != target.owner or part.space != target.space:
-                raise NotFound("there is no such upload", upload=id)
+                raise NotFound("there is no such upload", upload=part_id)
             if not part.partial:
-                raise InvalidRequest("only partial uploads can be put together", upload=id)
+                raise InvalidRequest("only partial uploads can be put together", upload=part_id)
             self._check_writable(part, 0, None)
         return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id).id)
 
@@ -81,8 +81,7 @@ class Uploads:
         if room and size is not None:
             room.check(size)
         with storage.stage(size) as (key, writer):
-            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size), partial=partial, parts=parts)
-            upload = replace(upload, id=id or upload.id)
+            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size, id), partial=partial, parts=parts)
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
@@ -281,9 +280,9 @@ class Uploads:
     # --- inside ---
 
     def _new(self, target: Target, key: Key, driver_state: dict[str, object], protocol: str, name: str | None,
-             size: int | None, chunk_size: int | None) -> Upload:
+             size: int | None, chunk_size: int | None, id: str | None) -> Upload:
         now = self.clock()
-        return Upload(id=new_id(), space=target.space, path=target.path, owner=target.owner, protocol=protocol,
+        return Upload(id=id or new_id(), space=target.space, path=target.path, owner=target.owner, protocol=protocol,
                       storage=target.rules.storage, key=key, name=name, size=size, chunk_size=chunk_size,
                       metadata=target.metadata, driver_state=driver_state,
                       if_match=_as_text(target.condition),
