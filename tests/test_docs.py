@@ -17,11 +17,13 @@ from typing import Any
 import click
 import pytest
 from fixtures_server import Server, ServerFactory
+from pydantic import BaseModel, ValidationError
 
-from carboy import errors
+import carboy
+from carboy import errors, signals
 from carboy.cli.main import main
 from carboy.config import Settings
-from carboy.web import app, http
+from carboy.web import app, calls, extension, forms, http
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -58,6 +60,53 @@ def test_every_route_has_a_section_and_every_section_a_route() -> None:
     sections = {(method, path) for page in ROUTE_PAGES for method, path in re.findall(r"^### `([A-Z]+) (\S+)`$", text(page), re.MULTILINE)}
     lines = {(method, path) for page in ROUTE_TABLES for method, path in re.findall(r"^\| `([A-Z]+) (\S+)` \|", text(page), re.MULTILINE)}
     assert sections | lines == routes()
+
+
+def examples() -> Iterator[tuple[str, str, list[type[BaseModel]]]]:
+    """The JSON of each route's section, whole ones only, with the models of what the route takes and answers."""
+    known = {(method, re.sub(r"<(?:[\w()=]+:)?(\w+)>", r"{\1}", route.rule)): route.doc
+             for group in app._GATHERED for route in group for method in route.methods}
+    for page in ("docs/http.md", "docs/api.md"):
+        for method, path, section in re.findall(r"^### `([A-Z]+) (\S+)`$(.*?)(?=^##+ `|\Z)", text(page), re.MULTILINE | re.DOTALL):
+            doc = known.get((method, path))
+            given = [doc.body, *doc.answers.values()] if doc else []
+            kinds = [kind for one in given for kind in (one.values() if isinstance(one, dict) else [one]) if isinstance(kind, type)]
+            for block in re.findall(r"^```json\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+                if kinds and not re.search(r"…\s*[}\]]|{…", block):
+                    yield f"{method} {path}", block, kinds
+
+
+def test_examples_are_what_routes_take_and_answer() -> None:
+    shown = list(examples())
+    assert len(shown) > 12
+    for route, block, kinds in shown:
+        assert any(is_one(kind, block) for kind in kinds), f"{route}:\n{block}"
+    assert not any(is_one(kind, '{"files": 1, "byte": 2}') for _, _, kinds in shown for kind in kinds)
+
+
+def is_one(kind: type[BaseModel], block: str) -> bool:
+    """Whether this is such a document, without a member that such ones haven't."""
+    try:
+        kind.model_validate_json(block)
+    except ValidationError:
+        return False
+    return set(json.loads(block)) <= {field.alias or name for name, field in kind.model_fields.items()}
+
+
+NAMED = {"Carboy": (extension.Carboy, calls.Calls), "Space": (extension.Space,), "Received": (forms.Received,), "carboy.signals": (signals,)}
+WITHIN = {"embedded", "wish", "content_length"}
+"""What is public for Carboy's own modules, or because Werkzeug's class has it."""
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_every_public_name_of_the_extension_is_told(kind: str) -> None:
+    names = {name for one in NAMED[kind] for name in vars(one) if name[0] not in "_ABCDEFGHIJKLMNOPQRSTUVWXYZ"} - WITHIN - {"annotations"}
+    assert len(names) > 1
+    assert {name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`|\.{name}\b", text("docs/flask.md"))} == set()
+
+
+def test_every_public_name_of_the_package_is_told() -> None:
+    assert {name for name in carboy.__all__ if not re.search(rf"\b{name}\b", text("docs/flask.md"))} == set()
 
 
 def test_every_method_of_files_is_told() -> None:
@@ -165,9 +214,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-OURS = ("/srv/carboy", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/api/", "/uploads/", "/upload", "/stream-upload",
+OURS = ("/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/api/", "/uploads/", "/upload", "/stream-upload",
         "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
-        "/var/lib/carboy", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
+        "/var/lib/carboy", "/srv/", "/mnt/", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
         "/docs", "/openapi.json")
 """What an absolute path in the documentation may begin with: the server's addresses, those of applications that are shown, and places that any machine may have."""
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from carboy.errors import CarboyError as CarboyError
     from carboy.model import File as File
     from carboy.model import Principal as Principal
+    from carboy.web.calls import Space as Space
     from carboy.web.columns import FileId as FileId
     from carboy.web.extension import Carboy as Carboy
-    from carboy.web.extension import Space as Space
     from carboy.web.forms import Received as Received
 
 _WHERE = {
-    "Carboy": "carboy.web.extension", "Space": "carboy.web.extension", "Received": "carboy.web.forms", "FileId": "carboy.web.columns",
+    "Carboy": "carboy.web.extension", "Space": "carboy.web.calls", "Received": "carboy.web.forms", "FileId": "carboy.web.columns",
     "File": "carboy.model", "Principal": "carboy.model", "Settings": "carboy.config", "SpaceSettings": "carboy.config",
     "CarboyError": "carboy.errors",
 }

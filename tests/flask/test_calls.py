@@ -39,6 +39,15 @@ class TestPutting:
         with carboy.open(file) as stream:
             assert stream.read() == b"12345"
 
+    def test_a_space_is_itself_or_its_name(self, carboy: Carboy) -> None:
+        plain, home = carboy.space("plain"), carboy.space("home", private=True)
+        file = carboy.put(plain, "a.txt", b"a")
+        assert [file] == list(carboy.list(plain)) == list(carboy.list("plain")) == [carboy.at(plain, "a.txt")]
+        assert carboy.usage(plain).files == 1
+        assert carboy.copy(file, "b.txt", space=home).space == "home"
+        assert carboy.move(file, "c.txt", space=home).space == "home"
+        assert carboy.usage(plain).files == 0
+
     def test_a_file_on_disk_of_any_size(self, carboy: Carboy, tmp_path: Path) -> None:
         (tmp_path / "big").write_bytes(PNG + bytes(5_000_000))
         with (tmp_path / "big").open("rb") as big:

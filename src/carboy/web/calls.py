@@ -4,13 +4,14 @@ been checked by the application."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 from flask import request
 from werkzeug import Response
 
 from carboy.bootstrap import Services
+from carboy.config import SpaceSettings
 from carboy.engine.changes import check_metadata, check_tags
 from carboy.engine.names import clean_path, home_of
 from carboy.engine.opening import Content, ContentSource, open_blob
@@ -27,17 +28,34 @@ Named = File | Received | str
 Owner = str | int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A named area of files with rules of its own."""
+
+    name: str
+    rules: SpaceSettings
+
+
+Place = Space | str
+"""A space: itself, or its name."""
+
+
 class Calls:
     """The Python calls of :class:`carboy.Carboy`. Owners are any ids of the application's; in a private space each has a tree of its own,
     whose folder begins the paths that ``File.path`` shows here."""
 
     @property
     def services(self) -> Services:
+        """The engine."""
+        raise NotImplementedError
+
+    def _acting(self) -> Principal:
+        """Who changes something, for the audit log; trusted."""
         raise NotImplementedError
 
     # --- in and out ---
 
-    def put(self, space: str, path: str, content: Content, *, owner: Owner = None, metadata: Mapping[str, Any] | None = None,
+    def put(self, space: Place, path: str, content: Content, *, owner: Owner = None, metadata: Mapping[str, Any] | None = None,
             tags: Sequence[str] = (), on_conflict: OnConflict | None = None) -> File:
         """Bytes, a binary file from where it stands, or pieces of bytes become the file at ``path``. When this returns they are on stable
         storage.
@@ -47,7 +65,7 @@ class Calls:
         """
         check_metadata(metadata or {})
         check_tags(tags)
-        target = self._target(space, path, _id(owner), metadata or {})
+        target = self._target(name_of(space), path, _id(owner), metadata or {})
         if on_conflict:
             target = replace(target, rules=target.rules.model_copy(update={"on_conflict": on_conflict}))
         placed = self.services.receiver.receive(target, ContentSource(content))
@@ -57,9 +75,10 @@ class Calls:
         """The file as it is now. Raises NotFound, also for one in the trash."""
         return self.services.files.get(TRUSTED, _file_id(id))
 
-    def at(self, space: str, path: str, *, owner: Owner = None) -> File:
+    def at(self, space: Place, path: str, *, owner: Owner = None) -> File:
         """The file at a path. Raises NotFound."""
-        return self.services.files.at(self._principal(space, owner), space, clean_path(path))
+        name = name_of(space)
+        return self.services.files.at(self._principal(name, owner), name, clean_path(path))
 
     def open(self, id: Named, *, version: int | None = None) -> BinaryIO:
         """The file's bytes, or those of an older ``version``, as a seekable file. Raises NotFound, BytesMissing, BytesDamaged."""
@@ -89,43 +108,46 @@ class Calls:
 
     # --- lists ---
 
-    def list(self, space: str, prefix: str = "", *, owner: Owner = None) -> Iterator[File]:
+    def list(self, space: Place, prefix: str = "", *, owner: Owner = None) -> Iterator[File]:
         """All files whose path begins with ``prefix``, by path, fetched a page at a time; in a private space those of one ``owner``, or
         everybody's. Raises NotFound at once."""
-        principal = self._principal(space, owner, everybody=True)
-        return _pages(lambda cursor: self.services.files.page(principal, space, prefix=prefix, cursor=cursor, limit=_PAGE))
+        name = name_of(space)
+        principal = self._principal(name, owner, everybody=True)
+        return _pages(lambda cursor: self.services.files.page(principal, name, prefix=prefix, cursor=cursor, limit=_PAGE))
 
-    def usage(self, space: str, *, owner: Owner = None) -> Usage:
+    def usage(self, space: Place, *, owner: Owner = None) -> Usage:
         """What is kept in the space, or by one owner in it."""
-        return self.services.catalog.usage(space, _id(owner))
+        return self.services.catalog.usage(name_of(space), _id(owner))
 
     # --- changes ---
 
     def delete(self, id: Named, *, permanent: bool = False) -> None:
         """To the trash, where it can be restored from; away where the space keeps none, or with ``permanent``. Raises NotFound."""
-        self.services.changes.delete(TRUSTED, self.get(id), permanent=permanent)
+        self.services.changes.delete(self._acting(), self.get(id), permanent=permanent)
 
     def restore(self, id: Named, *, path: str | None = None) -> File:
         """Back from the trash. Raises NotFound, Conflict where there is a file at its path meanwhile."""
-        return self.services.changes.restore(TRUSTED, _file_id(id), path=path)
+        return self.services.changes.restore(self._acting(), _file_id(id), path=path)
 
-    def move(self, id: Named, path: str, *, space: str | None = None, on_conflict: OnConflict = "refuse") -> File:
+    def move(self, id: Named, path: str, *, space: Place | None = None, on_conflict: OnConflict = "refuse") -> File:
         """To another path, of another ``space`` where one is given; its id stays. Raises NotFound, Conflict, PathConflict,
         QuotaExceeded."""
-        return self.services.changes.move(TRUSTED, self.get(id), path, space=space, on_conflict=on_conflict)
+        where = None if space is None else name_of(space)
+        return self.services.changes.move(self._acting(), self.get(id), path, space=where, on_conflict=on_conflict)
 
-    def copy(self, id: Named, path: str, *, space: str | None = None, on_conflict: OnConflict = "refuse") -> File:
+    def copy(self, id: Named, path: str, *, space: Place | None = None, on_conflict: OnConflict = "refuse") -> File:
         """A second file with the same content, of which no byte is copied. Raises as :meth:`move`."""
-        return self.services.changes.copy(TRUSTED, self.get(id), path, space=space, on_conflict=on_conflict).file
+        where = None if space is None else name_of(space)
+        return self.services.changes.copy(self._acting(), self.get(id), path, space=where, on_conflict=on_conflict).file
 
     def update(self, id: Named, *, metadata: Mapping[str, Any] | None = None, tags: Sequence[str] | None = None) -> File:
         """Merge ``metadata`` into what there is (None removes), and set the tags. Raises NotFound, InvalidRequest."""
-        return self.services.changes.update(TRUSTED, self.get(id), metadata=metadata, tags=tags)
+        return self.services.changes.update(self._acting(), self.get(id), metadata=metadata, tags=tags)
 
     # --- inside ---
 
     def _target(self, space: str, path: str, owner: str | None, metadata: Mapping[str, Any]) -> Target:
-        target = self.services.files.target(TRUSTED, space, clean_path(path), metadata=metadata)
+        target = self.services.files.target(self._acting(), space, clean_path(path), metadata=metadata)
         home = home_of(owner) if target.rules.private else ""
         return replace(target, path=home + target.path, owner=owner)
 
@@ -141,6 +163,10 @@ class Calls:
 
 def _respond(file: File, storage: Any, **how: Any) -> Response:
     return download.respond(request, file, storage, **how)
+
+
+def name_of(space: Place) -> str:
+    return space if isinstance(space, str) else space.name
 
 
 def _id(owner: Owner) -> str | None:
