@@ -453,10 +453,12 @@ class Principal:
     address: str = ""
     judge: Judge | None = field(default=None, compare=False, repr=False)
     """An application's own say, asked before the rules: see :func:`carboy.engine.access.actions`."""
+    actor: str | None = None
+    """For whom a trusted call was made, where that is known: the audit log names it."""
 
     @property
     def act(self) -> Act:
-        return Act(self.id, self.kind, self.request, self.address)
+        return Act(self.actor if self.id is None else self.id, self.kind, self.request, self.address)
 
 
 NOBODY = Principal()

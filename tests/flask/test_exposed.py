@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from flask import Flask, request, session
 from flask.testing import FlaskClient
 
 from carboy import Carboy, File, Principal
+from carboy.errors import ConfigError
 from carboy.model import Action
 
 JSON = {"Content-Type": "application/json"}
@@ -228,3 +230,90 @@ class TestOtherSites:
         assert (answer.status_code, answer.headers["Cross-Origin-Resource-Policy"]) == (200, "same-origin")
         assert "private" in answer.headers["Cache-Control"]
         assert "Cookie" in answer.headers["Vary"]
+
+
+class TestThePageAndLinks:
+    """What is for browsers works for the application's people, who have signed in there."""
+
+    @pytest.fixture
+    def carboy(self, make_app: AppFactory) -> Carboy:
+        carboy = Carboy(make_app(), expose=["files", "api", "page", "links", "docs"], authenticate=by_session)
+        carboy.space("home", private=True)
+        return carboy
+
+    def client(self, carboy: Carboy, who: str) -> FlaskClient:
+        assert carboy.default_app
+        return signed_in(carboy.default_app, who)
+
+    def test_folders_are_pages_whose_forms_work(self, carboy: Carboy) -> None:
+        ann, browser = self.client(carboy, "ann"), {"Accept": "text/html", **FETCHED_BY_A_PAGE_OF_ITS_OWN}
+        sent = ann.post("/carboy/files/home/", data={"f": (io.BytesIO(b"x"), "a.txt")}, headers=browser)
+        assert (sent.status_code, sent.headers["Location"]) == (303, "/carboy/files/home/")
+        page = ann.get("/carboy/files/home/", headers=browser).text
+        assert ">a.txt<" in page or "a.txt" in page
+        inside = re.findall(r'(?:href|src|action)="(/[^"]*)"', page)
+        assert inside and all(address.startswith("/carboy/") for address in inside)
+        for address in {each for each in inside if "/static/" in each}:
+            assert ann.get(address).status_code == 200, address
+        foreign = ann.post("/carboy/files/home/", data={"f": (io.BytesIO(b"x"), "b.txt")}, headers={"Accept": "text/html", **OTHERS[0]})
+        assert foreign.status_code == 403
+
+    def test_the_api_is_described_below_the_prefix(self, carboy: Carboy) -> None:
+        ann = self.client(carboy, "ann")
+        assert ann.get("/carboy/openapi.json").json["servers"] == [{"url": "/carboy"}]  # type: ignore[index]
+        assert ann.get("/carboy/docs").status_code == 200
+
+    def test_links_made_in_python(self, carboy: Carboy) -> None:
+        app = carboy.default_app
+        assert app
+        file = carboy.put("main", "a.txt", b"0123")
+        with app.test_request_context():
+            link = carboy.link(file, max_uses=1, name="for Bob", expires=60)
+            address = carboy.url_for(link)
+            box = carboy.url_for(carboy.link(space="main", folder="in", inbox=True))
+        client = app.test_client()
+        assert address.startswith("/carboy/s/")
+        assert client.get(address).data == b"0123"
+        assert client.get(address).status_code == 410
+        assert client.put(f"{box}/new.txt", data=b"x").status_code == 201
+        assert carboy.at("main", "in/new.txt").size == 1
+        with app.test_request_context():
+            again = carboy.link(file)
+            carboy.revoke(again)
+            assert client.get(carboy.url_for(again)).status_code == 410
+
+    def test_without_their_routes_links_lead_nowhere(self, make_app: AppFactory) -> None:
+        app = make_app()
+        carboy = Carboy(app)
+        link = carboy.link(carboy.put("main", "a.txt", b"a"))
+        with app.test_request_context(), pytest.raises(ConfigError, match="expose"):
+            carboy.url_for(link)
+
+    def test_a_users_link_ends_with_their_right(self, make_app: AppFactory) -> None:
+        allowed = {"ann"}
+        app = make_app()
+        Carboy(app, expose=["files", "api", "links"], authenticate=by_session, authorise=lambda who, *_: who.id in allowed or None)
+        ann = signed_in(app, "ann")
+        made = ann.put("/carboy/files/main/a.txt", data=b"x").json
+        link = ann.post("/carboy/api/v1/links", json={"kind": "file", "file_id": made["id"]}).json  # type: ignore[index]
+        assert app.test_client().get(link["url"]).data == b"x"  # type: ignore[index]
+        allowed.clear()
+        assert app.test_client().get(link["url"]).status_code == 403  # type: ignore[index]
+
+
+def test_the_audit_log_knows_for_whom_a_view_called(make_app: AppFactory) -> None:
+    app = make_app()
+    carboy = Carboy(app, authenticate=by_session)
+
+    @app.post("/up")
+    @carboy.receives("main")
+    def up() -> str:
+        file = request.files["f"].keep("a.txt")
+        carboy.delete(file)
+        return "ok"
+
+    signed_in(app, "ann").post("/up", data={"f": (io.BytesIO(b"x"), "a.txt")}, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    entries = [entry for entry in carboy.services.catalog.audit() if entry.action in ("file.create", "file.trash")]
+    assert [(entry.by.principal, entry.by.kind, entry.by.address) for entry in entries] == [("ann", "trusted", "192.0.2.7")] * 2
+    carboy.put("main", "b.txt", b"x")
+    assert carboy.services.catalog.audit(limit=1)[0].by.principal is None

@@ -14,14 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, has_app_context, has_request_context
+from flask import Flask, has_app_context, has_request_context, request
 
 from carboy import signals
 from carboy.bootstrap import Services, close, make_ready, open_carboy
 from carboy.config import Settings, SpaceSettings, of_application
 from carboy.engine.access import actions
 from carboy.errors import ConfigError
-from carboy.model import NOBODY, Action, File, Principal
+from carboy.model import NOBODY, TRUSTED, Action, File, Principal
 from carboy.streams import BufferPool
 from carboy.web import forgery
 from carboy.web.app import Application
@@ -122,6 +122,14 @@ class Embedded:
             forgery.must_be_own(environ)  # a cookie may have proved it, which browsers send along for every site
         principal = replace(principal, request=environ.get("carboy.request_id", ""), address=environ.get("REMOTE_ADDR", ""))
         return self.judged(principal)
+
+    def acting(self) -> Principal:
+        """Who calls from Python: trusted, and within a request on behalf of whoever the application says makes it."""
+        if not has_request_context():
+            return TRUSTED
+        authenticate = self._hooks().authenticate
+        actor = principal_for(authenticate()).id if authenticate else None
+        return replace(TRUSTED, actor=actor, address=request.remote_addr or "")
 
     def judged(self, principal: Principal) -> Principal:
         """The principal, of whose rights the application has its say."""

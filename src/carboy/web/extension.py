@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,26 +13,17 @@ from flask import url_for as flask_url_for
 from werkzeug.datastructures import Headers
 
 from carboy.bootstrap import Services
-from carboy.config import SpaceSettings
 from carboy.errors import ConfigError
-from carboy.model import File
+from carboy.model import File, Link, LinkKind, Principal
 from carboy.web import mounting
 from carboy.web.app import GROUPS
-from carboy.web.calls import Calls, Named, Owner
+from carboy.web.calls import Calls, Named, Owner, Place, Space, name_of
 from carboy.web.commands import commands_of
 from carboy.web.embedding import Authenticate, Authorise, Embedded, Hooks, OnStored, check_rules
 from carboy.web.forms import Received, Reception
 
 V = TypeVar("V", bound=Callable[..., Any])
 S = TypeVar("S", bound=OnStored)
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """A named area of files with rules of its own."""
-
-    name: str
-    rules: SpaceSettings
 
 
 class Carboy(Calls):
@@ -88,7 +79,7 @@ class Carboy(Calls):
 
     # --- forms ---
 
-    def receives(self, space: Space | str | None = None, /, **fields: Space | str) -> Callable[[V], V]:
+    def receives(self, space: Place | None = None, /, **fields: Place) -> Callable[[V], V]:
         """Marks a view: the file parts of its form stream into ``space``, or those of each named field into a space of its own
         (``receives(photo=avatars, cv=papers)``), and ``request.files`` holds :class:`Received` ones. Other forms than those with files are
         read as ever. Stands below the route, and below what decides who may come (``login_required``).
@@ -97,8 +88,8 @@ class Carboy(Calls):
         """
         if space is None and not fields:
             raise ConfigError("say which space receives the files: receives(space), or receives(field=space)")
-        names = {field: _name(each) for field, each in fields.items()}
-        return Reception(self, None if space is None else _name(space), names).mark
+        names = {field: name_of(each) for field, each in fields.items()}
+        return Reception(self, None if space is None else name_of(space), names).mark
 
     def received(self, field: str) -> Received:
         """The file in this field of the request's form; false where none was chosen. As ``request.files[field]``, with its type: raises
@@ -124,23 +115,43 @@ class Carboy(Calls):
         """Publish several in one transaction, all or none; ``path`` gives each its path. Raises what :meth:`Received.keep` raises."""
         files = list(files)
         who = None if owner is None else str(owner)
-        kept = self.services.staging.keep([file.wish(path(file), who, metadata or {}, tags) for file in files]) if files else []
+        wishes = [file.wish(path(file), who, metadata or {}, tags) for file in files]
+        kept = self.services.staging.keep(wishes, self._acting()) if files else []
         for file, one in zip(files, kept, strict=True):
             file.file = one
         return kept
 
     # --- addresses ---
 
-    def url_for(self, id: Named, *, expires: float | timedelta | None = 3600, download: bool = False, name: str | None = None,
+    def url_for(self, id: Named | Link, *, expires: float | timedelta | None = 3600, download: bool = False, name: str | None = None,
                 _external: bool | None = None) -> str:
         """An address that gives the file to whoever has it, for ``expires`` seconds (None: as long as the file is there). Altered it is
-        403, expired 410, and 404 once the file is deleted. Nothing is looked up to make it. Outside a request it has SERVER_NAME."""
-        seconds = expires.total_seconds() if isinstance(expires, timedelta) else expires
+        403, expired 410, and 404 once the file is deleted. Nothing is looked up to make it. A link's address is its own. Outside a request
+        it has SERVER_NAME."""
+        if isinstance(id, Link):
+            return self._address_of(id, _external)
         file = (id.file or id.id) if isinstance(id, Received) else id
         shown = name or (file.name if isinstance(file, File) else None)
         values = {"name": shown} if shown else {}
-        token = mounting.signed_token(self, file, seconds, download)
+        token = mounting.signed_token(self, file, _seconds(expires), download)
         return flask_url_for(f"{self.name}.signed", token=token, _external=_external, **values)
+
+    def link(self, file: Named | None = None, *, space: Place | None = None, folder: str = "", inbox: bool = False, name: str = "",
+             expires: float | timedelta | None = None, password: str | None = None, max_uses: int | None = None,
+             max_size: int | None = None, max_bytes: int | None = None) -> Link:
+        """A link to a file, to what lies in a folder of a space, or (``inbox``) to putting files there and seeing nothing, whose address
+        is ``url_for(link)``. It can be revoked, and ends with its file. Needs ``expose=["links"]``. Raises NotFound, InvalidRequest."""
+        kind: LinkKind = "file" if file is not None else "inbox" if inbox else "folder"
+        seconds = _seconds(expires)
+        return self.services.links.create(
+            self._acting(), kind=kind, file=self.get(file) if file is not None else None,
+            space=None if space is None else name_of(space), folder=folder, name=name, password=password,
+            expires_at=None if seconds is None else self.embedded.clock() + seconds, max_uses=max_uses,
+            max_size=max_size, max_bytes=max_bytes)
+
+    def revoke(self, link: Link | str) -> None:
+        """From now on the link opens nothing. Repeatable. Raises NotFound."""
+        self.services.links.revoke(self._acting(), link if isinstance(link, str) else link.id)
 
     # --- news ---
 
@@ -172,11 +183,19 @@ class Carboy(Calls):
         """Let go of everything that is open for the application. What is used again opens again."""
         self.embedded.close()
 
+    def _acting(self) -> Principal:
+        return self.embedded.acting()
+
+    def _address_of(self, link: Link, external: bool | None) -> str:
+        if "links" not in self.expose:
+            raise ConfigError("links lead nowhere here: have their routes by Carboy(expose=['links'])")
+        return flask_url_for(f"{self.name}.mounted", rest=f"s/{self.services.links.address(link)}", _external=external)
+
     def _check_exposed(self) -> None:
         known = ("files", *GROUPS)
         if isinstance(self.expose, str) or (wrong := set(self.expose) - set(known)):
             raise ConfigError(f"expose= is a list of {', '.join(known)}, not of {', '.join(sorted(wrong))}")
 
 
-def _name(space: Space | str) -> str:
-    return space if isinstance(space, str) else space.name
+def _seconds(time: float | timedelta | None) -> float | None:
+    return time.total_seconds() if isinstance(time, timedelta) else time
