@@ -19,6 +19,7 @@ from carboy.catalog.base import Catalog, batched
 from carboy.config import Settings
 from carboy.engine.holding import Removal, alone
 from carboy.engine.manifest import CATALOG, MANIFEST, Entry, Former, Note, read_note, replacing, sums_of, take_name
+from carboy.engine.parallel import each
 from carboy.engine.reading import look
 from carboy.engine.trees import Moved
 from carboy.errors import BytesDamaged, CarboyError, ConfigError, InvalidRequest, NotFound, StorageFull
@@ -110,8 +111,8 @@ class Backup:
         bringing = Bringing(self._vault, vault, link)
         after: Key | None = None
         while page := [Entry.of(blob) for blob in catalog.blobs(self._vault.name, after=after, limit=PAGE)]:
-            known = [former.has(entry) for entry in page]
-            yield from zip(page, all_of(self._executor.map(bringing.bring, page, known)), strict=True)
+            known = [(entry, former.has(entry)) for entry in page]
+            yield from zip(page, all_of(each(self._executor, lambda one: bringing.bring(*one), known)), strict=True)
             after = page[-1].key
         for entry in _under_way(catalog, self._vault.name):
             yield entry, all_of([bringing.bring(entry, False)])[0]

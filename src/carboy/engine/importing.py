@@ -13,6 +13,7 @@ from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
 from carboy.engine.names import clean_folder, clean_path, home_of
+from carboy.engine.parallel import each
 from carboy.engine.reading import Seen, look, pieces
 from carboy.engine.receive import Target
 from carboy.engine.trees import Moved, Walked, walk
@@ -97,7 +98,7 @@ class Importer:
             open_.callback(_remove_unkept, taken)  # after the writers have let go
             for walked in batch:
                 open_.callback(walked.close)
-            done = list(self._executor.map(lambda walked: self._take(walked, to, open_), batch))
+            done = each(self._executor, lambda walked: self._take(walked, to, open_), batch)
             taken += [one for one in done if isinstance(one, _Taken)]
             for error in done:
                 if isinstance(error, CarboyError):

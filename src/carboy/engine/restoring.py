@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 
 from carboy.config import Settings
 from carboy.engine.backup import PAGE, POSTGRESQL, Bringing, Folders, Vault, all_of, untouched
 from carboy.engine.holding import alone
 from carboy.engine.manifest import CATALOG, MANIFEST, Entry, Note, read_note, sums_of, sync_folder, take_name
+from carboy.engine.parallel import each
 from carboy.engine.trees import Moved
 from carboy.errors import CarboyError, ConfigError, InvalidRequest, StorageFailed
 from carboy.storage.copying import copy_open_file
@@ -99,7 +100,7 @@ class Restore:
     def _bring(self, vault: Vault, entries: Iterator[Entry]) -> Iterator[Moved]:
         bringing = Bringing(vault, self._vault, link=False)
         while page := list(islice(entries, PAGE)):
-            yield from all_of(self._executor.map(bringing.bring, page, repeat(False)))
+            yield from all_of(each(self._executor, lambda entry: bringing.bring(entry, False), page))
 
 
 def _whole(backup: Path) -> Note:
