@@ -123,7 +123,8 @@ class Settings(BaseSettings):
                                             "with `;` between them. Empty is no limit.")
     login_rate_limit: str = Field("20/minute", description="How many tokens and passwords of one address may be wrong; empty is no limit.")
     rate_limit_storage: str = Field("", repr=False, description="Where requests are counted: empty is a file in the data folder that the "
-                                                                "processes of this machine share; `redis://…` serves several.")
+                                                                "processes of this machine share; `redis://…` serves several, "
+                                                                "and wants the package `redis`.")
 
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
