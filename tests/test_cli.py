@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,15 @@ def test_fsck_finds_nothing_in_a_sound_store(server: ServerFactory) -> None:
     report = findings(one.data, "--deep")
     assert (report["blobs"], report["bytes"], report["findings"]) == (1, 1000, [])
     assert "1 blobs, 1000 bytes" in done("fsck", "--data", one.data)
+
+
+def test_fsck_adds_the_files_up(server: ServerFactory) -> None:
+    one = server()
+    assert one.request("PUT", "/files/main/a/b.txt", body=b"12345").status == 201
+    with closing(sqlite3.connect(one.data / "catalog.sqlite3")) as catalog, catalog:
+        catalog.execute("UPDATE folders SET bytes = 6")
+    [finding] = findings(one.data)["findings"]
+    assert (finding["kind"], finding["storage"], finding["key"], "a/" in finding["detail"]) == ("miscounted", "catalog", "", True)
 
 
 def test_fsck_finds_what_is_missing_cut_damaged_and_unknown(server: ServerFactory) -> None:

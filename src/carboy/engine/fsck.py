@@ -14,7 +14,7 @@ from carboy.storage.base import Storage
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. ``kind``: missing, cut, damaged or orphan."""
+    """One thing that is wrong. ``kind``: missing, cut, damaged, orphan, or (of no bytes, so without a key) miscounted."""
 
     kind: str
     storage: str
@@ -36,6 +36,7 @@ class Fsck:
         for storage in self._storages.values():
             yield from self._blobs(storage, deep)
             yield from self._orphans(storage)
+        yield from (Finding("miscounted", "catalog", "", told) for told in self._catalog.miscounted())
 
     def _blobs(self, storage: Storage, deep: bool) -> Iterator[Finding]:
         after: Key | None = None
