@@ -72,7 +72,8 @@ class Zips:
         return made
 
     def open(self, principal: Principal, id: str) -> Archive:
-        """The zip, every byte of it known to be there now. Raises NotFound, BytesMissing, BytesDamaged."""
+        """The zip, every byte of it known to be there now. Raises NotFound, also where a file's content is gone for good since,
+        BytesMissing, BytesDamaged."""
         if principal.kind == "nobody":
             raise Unauthenticated("send a token as 'Authorization: Bearer …'")
         found = self._catalog.zip(id)
@@ -110,8 +111,10 @@ class Zips:
                 return
 
     def _check(self, entry: ZipEntry, blob: Blob | None) -> None:
-        if blob is None or (self._storages[blob.storage].size(blob.key) or 0) < blob.size:
-            raise BytesMissing("bytes of the zip are no longer there; ask for it again", path=entry.path)
+        if blob is None:
+            raise NotFound("a file of the zip was replaced or deleted since, and its bytes are gone; ask for a new one", path=entry.path)
+        if (self._storages[blob.storage].size(blob.key) or 0) < blob.size:
+            raise BytesMissing("bytes of the zip are not in their storage", path=entry.path)
         if blob.damaged_at is not None:
             raise BytesDamaged("bytes of the zip are damaged", path=entry.path)
 
