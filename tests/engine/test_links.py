@@ -21,7 +21,7 @@ from carboy.errors import (
     PasswordNeeded,
     Unauthenticated,
 )
-from carboy.model import NOBODY, TRUSTED, Action, Link, Principal
+from carboy.model import NOBODY, TRUSTED, Action, File, Link, Principal
 from carboy.streams import BytesSource
 
 SPACES = {"main": SpaceSettings(), "own": SpaceSettings(private=True), "open": SpaceSettings(public="read"), "small": SpaceSettings(max_size=10)}
@@ -326,7 +326,7 @@ class TestTheirEnd:
         assert opened(engine, link)
         asked: list[Any] = []
 
-        def still_may(principal: Principal, action: Action, space: str) -> bool:
+        def still_may(principal: Principal, action: Action, space: str, file: File | None) -> bool:
             asked.append((principal.id, principal.kind, action, space))
             return False
 

@@ -24,7 +24,7 @@ def actions(principal: Principal, space: str, rules: SpaceSettings | None = None
     spaces. An application's judge is asked first, for each action; where it says None the rules hold.
     """
     granted = _granted(principal, space, rules)
-    if principal.judge is None:
+    if principal.judge is None or rules is None:
         return granted
     verdicts = {action: principal.judge(action, space, file) for action in _ALL}
     return frozenset(action for action, verdict in verdicts.items() if (action in granted if verdict is None else verdict))

@@ -185,7 +185,7 @@ class Changes:
 
     def _authorise(self, principal: Principal, action: Action, file: File) -> SpaceSettings:
         rules = self._files.rules(file.space)
-        authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private)
+        authorise(principal, action, file.space, rules, owner=file.owner, owned=rules is not None and rules.private, file=file)
         if rules is None:
             raise NotFound("there is no such file", id=file.id)
         return rules

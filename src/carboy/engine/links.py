@@ -33,8 +33,8 @@ from carboy.model import MAX_SIZE, Action, File, Link, LinkKind, Page, Principal
 
 _PURPOSE, _PROOF = "link", "link password"
 _LONGEST_PASSWORD = 1000
-StillMay = Callable[[Principal, Action, str], bool]
-"""Whether an application's user may still do this in the space."""
+StillMay = Callable[[Principal, Action, str, File | None], bool]
+"""Whether an application's user may still do this in the space, to the file where the link is to one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Links:
         space, action = file.space if file else link.space, _lends(link.kind)
         if link.creator_kind == "user":
             creator = Principal(link.created_by, "user")
-            return (self.still_may is None or self.still_may(creator, action, space)) and _is_own(creator, link, file, rules)
+            return (self.still_may is None or self.still_may(creator, action, space, file)) and _is_own(creator, link, file, rules)
         found = self._tokens.with_id(link.created_by) if link.creator_kind == "token" and link.created_by else None
         if found is None:
             return False

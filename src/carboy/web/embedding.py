@@ -147,11 +147,11 @@ class Embedded:
         principal = self.judged(Principal(None, "link"))
         return principal.judge is None or principal.judge("read", file.space, file) is not False
 
-    def still_may(self, principal: Principal, action: Action, space: str) -> bool:
+    def still_may(self, principal: Principal, action: Action, space: str, file: File | None) -> bool:
         """Whether one of the application's users may still do what a link of theirs lends."""
         if self._hooks().authorise is None:
             return True
-        return action in actions(self.judged(principal), space, self.opened.services.files.rules(space))
+        return action in actions(self.judged(principal), space, self.opened.services.files.rules(space), file=file)
 
     # --- news ---
 

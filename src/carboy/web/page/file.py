@@ -27,7 +27,7 @@ def get(call: Call, id: str) -> Response:
 def show(call: Call, file: File, *, error: CarboyError | None = None, form: str = "") -> Response:
     """The page. ``form`` names the one that ``error`` came of; what was filled in stays."""
     files = call.services.files
-    may = actions(call.principal, file.space, files.rules(file.space))
+    may = actions(call.principal, file.space, files.rules(file.space), file=file)
     links = call.services.links.list(call.principal, space=file.space, file_id=file.id, limit=50)[0] if "read" in may else []
     path = files.shown_path(file)
     return call.web.pages.html(call, "file.html", http.STATUS[error.code] if error else 200, file=file, path=path, may=may,
