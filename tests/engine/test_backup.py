@@ -156,6 +156,13 @@ def test_the_first_one_cut_short_goes_on_and_is_no_backup_yet(filled: Engine, to
     assert told["kept"] + told["copied"] == 250
 
 
+def test_the_root_of_a_new_disk_is_empty(filled: Engine, to: Path, elsewhere: Any) -> None:
+    (to / "lost+found").mkdir(parents=True)
+    (filled.folder / "restored/lost+found").mkdir(parents=True)
+    assert save(filled, to)["linked"] == 250
+    assert {moved.outcome for moved in elsewhere(filled.folder / "restored").services.restore.run(to)} == {"copied"}
+
+
 @pytest.mark.parametrize("leave", ["file", "used", "cut"])
 def test_a_folder_that_is_something_else_stays_as_it_is(filled: Engine, to: Path, leave: str, elsewhere: Any) -> None:
     if leave == "file":

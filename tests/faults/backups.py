@@ -1,6 +1,6 @@
 """Backups of a server under load: is everything in them that was acknowledged before they began?
 
-    python tests/faults/backups.py --size 10GiB --dir /srv
+    python tests/faults/backups.py --size 10GiB --dir /srv/tmp
 
 fills a server, makes backups while clients upload, replace and delete, restores the last one, starts a server on it, and reads back every file.
 """

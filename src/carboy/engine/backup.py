@@ -34,6 +34,10 @@ PAGE = 100
 """How many contents are brought before any of them is told of."""
 
 
+LOST_AND_FOUND = "lost+found"
+"""Of a disk's root, which is empty nonetheless."""
+
+
 class Vault(Storage, OnDisk, Adopts, Protocol):
     """A storage that is a folder."""
 
@@ -200,7 +204,7 @@ def _former(to: Path) -> Note:
     """What the folder says of the backup in it. Raises InvalidRequest unless it is one, untouched, or empty."""
     note = read_note(to)
     if note is None:
-        if set(os.listdir(to)) - {"backup.lock"}:
+        if set(os.listdir(to)) - {"backup.lock", LOST_AND_FOUND}:
             raise InvalidRequest(f"the folder {str(to)!r} is neither empty nor a backup")
         note = Note()
         note.write(to)

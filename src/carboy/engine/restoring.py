@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from carboy.config import Settings
-from carboy.engine.backup import PAGE, POSTGRESQL, Bringing, Folders, Vault, all_of, untouched
+from carboy.engine.backup import LOST_AND_FOUND, PAGE, POSTGRESQL, Bringing, Folders, Vault, all_of, untouched
 from carboy.engine.holding import alone
 from carboy.engine.manifest import CATALOG, MANIFEST, Entry, Note, read_note, sums_of, sync_folder, take_name
 from carboy.engine.parallel import each
@@ -87,7 +87,7 @@ class Restore:
     def _begin(self, target: Path) -> None:
         data = self._settings.data
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        there = set(os.listdir(data))
+        there = set(os.listdir(data)) - {LOST_AND_FOUND}
         if target.exists() or (there and RESTORING not in there):
             raise InvalidRequest(f"the data folder {str(data)!r} is not empty; a backup is restored into a new one", setting="data")
         (data / RESTORING).touch(mode=0o600)
