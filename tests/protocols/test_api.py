@@ -6,6 +6,7 @@ import base64
 import json
 import random
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fixtures_site import Site, field, file
@@ -178,3 +179,168 @@ def test_a_json_body_has_a_limit(site: Site) -> None:
     assert site.ask("POST", "/api/v1/tokens", body=body).status == 413
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     assert site.ask("POST", "/api/v1/tokens", {"Transfer-Encoding": "chunked"}, chunks).status == 413
+
+
+# --- managing ------------------------------------------------------------------------------------------------------
+
+
+def post(site: Site, target: str, body: Any, *, who: str = "ann") -> Any:
+    return site.ask("POST", target, body=json.dumps(body).encode(), who=who)
+
+
+ODD = ["100%", "100_", "100x", "a*b", "axb", "it's", 'say "hi"', "back\\slash", "[x]", "a;b", "-- x", "% _ *"]
+"""Names of which each must be found, moved and deleted by exactly itself."""
+
+
+def test_no_character_of_a_search_or_prefix_means_anything_else(site: Site) -> None:
+    """Case 40."""
+    for name in ODD:
+        assert site.ask("PUT", f"/files/main/odd/{quote(name)}/file", body=b"x", who="bob").status in (200, 201)
+    for name in ODD:
+        for query in (f"prefix={quote('odd/' + name + '/')}", f"prefix=odd/&q={quote(name, safe='')}" if " " not in name else None):
+            if query:
+                found = [one["path"] for one in site.ask("GET", f"/api/v1/files?{query}&limit=1000", who="bob").json()["files"]]
+                assert found == [f"odd/{name}/file"], query
+        folders = site.ask("GET", f"/api/v1/folders?prefix={quote('odd/' + name)}", who="bob").json()["folders"]
+        assert [one["path"] for one in folders] == [f"odd/{name}/"]
+    left = set(ODD)
+    for name in ODD:
+        answer = site.ask("DELETE", f"/api/v1/folders?path={quote('odd/' + name + '/')}", who="bob")
+        assert (answer.status, answer.json()) == (200, {"files": 1})
+        left.discard(name)
+        assert {path.split("/")[1] for path in site.paths("main", "odd/", who="bob")} == left
+
+
+def test_folders_of_many_files_come_in_pages(site: Site) -> None:
+    names = [f"f{number:02}" for number in range(25)]
+    for name in names:
+        site.ask("PUT", f"/files/main/wide/{name}/x", body=b"xy", who="bob")
+    found = pages(site, "prefix=wide/&limit=10", "folders", who="bob")
+    assert [len(page) for page in found] == [10, 10, 5]
+    assert [one["path"] for page in found for one in page] == [f"wide/{name}/" for name in names]
+    assert all((one["files"], one["bytes"]) == (1, 2) for page in found for one in page)
+
+
+@pytest.mark.parametrize("sort", ["path", "modified", "size"])
+@pytest.mark.parametrize("descending", ["0", "1"])
+def test_lists_in_every_order_show_each_file_once(site: Site, sort: str, descending: str) -> None:
+    for number in range(9):
+        if site.ask("HEAD", f"/files/main/sorted/{number}", who="bob").status == 404:
+            site.ask("PUT", f"/files/main/sorted/{number}", body=b"x" * (number * 7 % 5), who="bob")
+    found = pages(site, f"prefix=sorted/&limit=2&sort={sort}&descending={descending}", "files", who="bob")
+    shown = [one for page in found for one in page]
+    assert sorted(one["path"] for one in shown) == [f"sorted/{number}" for number in range(9)]
+    keys = [one[{"path": "path", "modified": "modified_at", "size": "size"}[sort]] for one in shown]
+    assert keys == sorted(keys, reverse=descending == "1")
+
+
+@pytest.mark.parametrize("query, names", [
+    ("min_size=2", ["b", "c"]), ("max_size=1", ["a"]), ("media_type=text/*", ["a", "b", "c"]), ("media_type=image/*", []), ("tag=red", ["a", "b"]),
+    ("tag=red&tag=blue", ["b"]), ("modified_from=2000-01-01T00:00:00Z", ["a", "b", "c"]), ("modified_to=2000-01-01T00:00:00%2B02:00", []),
+    ("owner=nobody", []), ("q=b&tag=red", ["b"]), ("sort=size&descending=1&min_size=2", ["c", "b"]),
+])
+def test_filters(site: Site, query: str, names: list[str]) -> None:
+    for name, size, tags in (("a", 1, ["red"]), ("b", 2, ["blue", "red"]), ("c", 3, [])):
+        made = site.ask("PUT", f"/files/main/filtered/{name}.txt", body=b"x" * size, who="bob").json()
+        site.ask("PATCH", f"/api/v1/files/{made['id']}", body=json.dumps({"tags": tags}).encode(), who="bob")
+    answer = site.ask("GET", f"/api/v1/files?prefix=filtered/&{query}", who="bob")
+    found = [one["name"].removesuffix(".txt") for one in answer.json()["files"]]
+    assert (found if "sort" in query else sorted(found)) == names
+
+
+@pytest.mark.parametrize("query", [
+    "sort=colour", "descending=maybe", "min_size=-1", "min_size=1e3", "max_size=99999999999999999999", "modified_from=yesterday",
+    "modified_from=2026-01-01", "modified_from=2026-01-01T00:00:00", "tag=", "tag=" + "x" * 101, "limit=1001", "q=" + "x" * 1001, "owner=%00",
+    "media_type=a%0Ab", "folders=2",
+])
+def test_queries_that_are_refused(site: Site, query: str) -> None:
+    answer = site.ask("GET", f"/api/v1/files?{query}", who="bob")
+    assert (answer.status, answer.json()["code"]) == (400, "invalid_request"), answer
+    assert answer.json()["field"].partition(".")[0] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"[]", b"null", b'{"path": 1}', b'{"path": null}', b'{"path": ""}', b'{"path": "x", "on_conflict": "hope"}', b'{"path": "x", "more": 1}',
+    b'{"path": "x", "path2": "y"}', b'{"path": "a\\u0000b"}', b'{"path": "/x"}', b'{"path": "x/"}', b'{"path": "\\ud800"}', b'{"space": 5, "path": "x"}',
+], ids=lambda body: body[:40].decode())
+def test_moves_that_are_refused(site: Site, body: bytes) -> None:
+    made = site.ask("PUT", "/files/main/unmoved.txt", body=b"x", who="bob").json()
+    before = site.kept()
+    for verb in ("move", "copy"):
+        answer = site.ask("POST", f"/api/v1/files/{made['id']}/{verb}", body=body, who="bob")
+        assert (answer.status, answer.header("Content-Type")) == (400, "application/problem+json"), answer
+    site.must_be_as(before)
+
+
+@pytest.mark.parametrize("body", [
+    b'{"metadata": []}', b'{"metadata": "x"}', b'{"metadata": {"": 1}}', b'{"metadata": {"a": NaN}}', b'{"metadata": {"a": 1e999}}', b'{"tags": "x"}',
+    b'{"tags": [""]}', b'{"tags": [" x"]}', b'{"tags": [null]}', json.dumps({"tags": [str(number) for number in range(51)]}).encode(),
+    json.dumps({"metadata": {"k" * 201: 1}}).encode(), b'{"metadata": {"a": ' + b"[" * 2000 + b"]" * 2000 + b"}}",
+], ids=lambda body: body[:30].decode())
+def test_descriptions_that_are_refused(site: Site, body: bytes) -> None:
+    made = site.ask("PUT", "/files/main/undescribed.txt", body=b"x", who="bob").json()
+    answer = site.ask("PATCH", f"/api/v1/files/{made['id']}", body=body, who="bob")
+    assert (answer.status, answer.header("Content-Type")) == (400, "application/problem+json"), answer
+    assert site.ask("GET", f"/api/v1/files/{made['id']}", who="bob").json() == made
+
+
+def test_a_thousand_operations_in_one_request(site: Site) -> None:
+    made = site.ask("PUT", "/files/main/copied/0", body=b"x", who="bob").json()
+    operations = [{"op": "copy", "id": made["id"], "to": f"copied/{number}"} for number in range(1, 1001)]
+    answer = post(site, "/api/v1/bulk", {"operations": operations}, who="bob")
+    assert (answer.status, answer.json()["succeeded"], answer.json()["failed"]) == (200, 1000, 0)
+    assert post(site, "/api/v1/bulk", {"operations": [*operations, operations[0]]}, who="bob").status == 400
+    assert site.ask("DELETE", "/api/v1/folders?path=copied/", who="bob").json() == {"files": 1001}
+
+
+# --- the audit log -------------------------------------------------------------------------------------------------
+
+
+def test_the_log_says_who_did_what(site: Site) -> None:
+    file = site.ask("PUT", "/files/kept/logged.txt", body=b"one", who="ann").json()
+    site.ask("PUT", "/files/kept/logged.txt", body=b"two", who="bob")
+    post(site, f"/api/v1/files/{file['id']}/move", {"path": "moved.txt"}, who="bob")
+    site.ask("PATCH", f"/api/v1/files/{file['id']}", body=b'{"tags": ["x"]}', who="ann")
+    link = post(site, "/api/v1/links", {"kind": "file", "file_id": file["id"]}).json()
+    site.ask("DELETE", f"/api/v1/links/{link['id']}", who="ann")
+    site.ask("DELETE", f"/api/v1/files/{file['id']}", who="ann")
+    site.ask("DELETE", f"/api/v1/trash/{file['id']}", who="ann")
+    entries = site.ask("GET", f"/api/v1/audit?space=kept&file_id={file['id']}&limit=1000").json()["entries"]
+    done = [(entry["action"], entry["principal"]) for entry in reversed(entries)]
+    ann, bob = site.ids["ann"], site.ids["bob"]
+    assert [one for one in done if not one[0].startswith("link.")] == [
+        ("file.create", ann), ("file.replace", bob), ("file.move", bob), ("file.update", ann), ("file.trash", ann), ("file.purge", ann)]
+    assert {entry["kind"] for entry in entries} == {"token"} and {entry["address"] for entry in entries} == {"127.0.0.1"}
+    assert all(entry["request"] for entry in entries)
+
+
+def test_the_log_comes_in_pages_and_whole(site: Site) -> None:
+    for number in range(7):
+        site.ask("PUT", f"/files/twins/paged/{number}", body=b"x", who="bob")
+    query = f"space=twins&principal={site.ids['bob']}&action=file.create"
+    found, cursor = [], ""
+    while True:
+        page = site.ask("GET", f"/api/v1/audit?{query}&limit=3{cursor}").json()
+        found += page["entries"]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    paths = [entry["path"] for entry in found]
+    assert paths[:7] == [f"paged/{number}" for number in range(6, -1, -1)] and len(paths) == len({entry["id"] for entry in found})
+    whole = site.ask("GET", f"/api/v1/audit?{query}&format=ndjson")
+    assert whole.header("Content-Type") == "application/x-ndjson"
+    assert [json.loads(line) for line in whole.text.splitlines()] == found
+
+
+def test_tokens_are_in_the_log_without_their_secrets(site: Site) -> None:
+    made = post(site, "/api/v1/tokens", {"name": "logged", "scopes": ["main:read"]}, who="admin").json()
+    site.ask("DELETE", f"/api/v1/tokens/{made['id']}")
+    answer = site.ask("GET", "/api/v1/audit?limit=1000")
+    actions = {entry["action"] for entry in answer.json()["entries"] if made["id"] in json.dumps(entry)}
+    assert {"token.create", "token.revoke"} <= actions
+    assert made["secret"] not in answer.text
+
+
+@pytest.mark.parametrize("query", ["cursor=x", "limit=0", "since=today", "format=xml", "file_id=x", "cursor=-1"])
+def test_questions_to_the_log_that_are_refused(site: Site, query: str) -> None:
+    assert site.ask("GET", f"/api/v1/audit?{query}").status == 400
