@@ -292,11 +292,16 @@ class TestThePageAndLinks:
     def test_a_users_link_ends_with_their_right(self, make_app: AppFactory) -> None:
         allowed = {"ann"}
         app = make_app()
-        Carboy(app, expose=["files", "api", "links"], authenticate=by_session, authorise=lambda who, *_: who.id in allowed or None)
+        carboy = Carboy(app, expose=["files", "api", "links"], authenticate=by_session,
+                        authorise=lambda who, action, space, file: False if file and file.path == "closed" else who.id in allowed or None)
         ann = signed_in(app, "ann")
         made = ann.put("/carboy/files/main/a.txt", data=b"x").json
         link = ann.post("/carboy/api/v1/links", json={"kind": "file", "file_id": made["id"]}).json  # type: ignore[index]
         assert app.test_client().get(link["url"]).data == b"x"  # type: ignore[index]
+        carboy.move(made["id"], "closed")  # type: ignore[index]
+        assert app.test_client().get(link["url"]).status_code == 403, "the judge knows the file"  # type: ignore[index]
+        carboy.move(made["id"], "open")  # type: ignore[index]
+        assert app.test_client().get(link["url"]).status_code == 200  # type: ignore[index]
         allowed.clear()
         assert app.test_client().get(link["url"]).status_code == 403  # type: ignore[index]
 

@@ -106,7 +106,11 @@ class Embedded:
 
     def _open(self) -> Opened:
         services = open_carboy(self.settings(), clock=self._clock, tell=self._tell)
-        make_ready(services)
+        try:
+            make_ready(services)
+        except BaseException:
+            close(services)
+            raise
         services.links.still_may = self.still_may
         return Opened(services, Application(services, expose=self._expose, identify=self._identify))
 
