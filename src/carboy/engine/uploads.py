@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from carboy import streams
+from carboy import checksums, streams
 from carboy.catalog.base import Catalog, Reservation
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import joining, limits, quotas
@@ -81,7 +81,8 @@ class Uploads:
         if room and size is not None:
             room.check(size)
         with storage.stage(size) as (key, writer):
-            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size, id), partial=partial, parts=parts)
+            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size, id), partial=partial,
+                             parts=parts)
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
@@ -202,6 +203,17 @@ class Uploads:
                 raise failure
             writing.end()
         return writing
+
+    def verify(self, upload: Upload, at: int, size: int, digests: Digests) -> None:
+        """Read once more what was written at ``at`` and is not recorded yet: for digests that are known only after the bytes. Raises
+        DigestMismatch."""
+        running = {name: checksums.new(name) for name, _ in digests}
+        for piece in self.storages[upload.storage].read(upload.key, Span(at, at + size)):
+            for digest in running.values():
+                digest.update(piece)
+        for name, expected in digests:
+            if (received := running[name].digest()) != expected:
+                raise streams.digest_error(name, expected, received)
 
     @contextmanager
     def piece(self, rules: SpaceSettings, digests: Digests = ()) -> Iterator[Piece]:
