@@ -12,7 +12,7 @@ from faults.mutants import Mutant
 
 @pytest.mark.parametrize("flags", [(), ("--copy", "--prune")])
 def test_a_backup_under_load_has_all_that_was_acknowledged(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    outcome = backups.run(tmp_path, size=24 * backups.MIB, seed=5, backups=(flags, flags, flags))
+    outcome = backups.run(tmp_path, size=8 * backups.MIB, seed=5, backups=(flags, flags), clients=4)
     assert outcome.problems == []
     assert outcome.counts["answers_during_backups"] > 0, "nothing went on meanwhile, so nothing was tested"
     assert outcome.counts["files_that_must_be_there"] > 10
@@ -24,7 +24,7 @@ def test_a_sweeper_that_nobody_holds_off_makes_backups_lose_bytes(tmp_path: Path
     """The harness sees losses where there are some."""
     [line] = [line.strip() for line in (mutants.SOURCE / "engine/holding.py").read_text().splitlines() if "yield _taken(" in line]
     changed = Mutant("engine/holding.py", line, "yield True", 0).write(tmp_path / "src")
-    outcome = backups.run(tmp_path, size=24 * backups.MIB, seed=5, backups=[("--copy",)] * 4, PYTHONPATH=changed)
+    outcome = backups.run(tmp_path, size=8 * backups.MIB, seed=5, backups=[("--copy",)] * 3, clients=4, PYTHONPATH=changed)
     assert any("are missing" in problem for problem in outcome.problems)
 
 
