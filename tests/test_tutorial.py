@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,9 @@ class Reader:
 
     def placed(self, script: str) -> str:
         """Places of a real machine become ones in the folder."""
-        return script.replace("/srv/papers", str(self.folder / "srv")).replace("/backup/papers", str(self.folder / "backup"))
+        places = {"/srv/papers": self.folder / "srv", "/backup/papers": self.folder / "backup", "../carboy/": f"{PAGE.parents[1]}/",
+                  "/etc/nginx/conf.d/papers.conf": self.folder / "papers.conf"}
+        return reduce(lambda text, place: text.replace(place, str(places[place])), places, script)
 
     def start(self, command: str) -> None:
         """A server on a free port, from when it says where it listens."""
@@ -146,10 +149,12 @@ def test_what_the_tutorial_says_is_so(reader: Reader) -> None:
             reader.file(block)
         elif language in ("text", "json"):
             assert is_shown(block, reader.printed), f"the page shows\n{block}\nand this came:\n{reader.printed}"
-        elif "nginx" not in block:
-            reader.shell(block)
+        else:
+            reader.shell(block.replace("nginx -t && nginx -s reload\n", ""))
     assert set(reader.servers) == {"flask", "gunicorn", "carboy"}
     assert (reader.folder / "backup/catalog.sqlite3").is_file()
+    site = (reader.folder / "papers.conf").read_text()
+    assert ("server 127.0.0.1:8000;" in site, "server_name papers.example.org;" in site) == (True, True)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
