@@ -457,11 +457,9 @@ class TestWhereItMayStand:
             upload(form.app, photo=a_file())
 
     def test_async_views(self, form: Form) -> None:
-        pytest.importorskip("asgiref")
-
         @form.app.post("/async")
         @form.carboy.receives(form.images)
-        async def up() -> str:
+        async def waiting() -> str:
             return str(request.files["photo"].keep().space)
 
         assert upload(form.app, "/async", photo=a_file()).text == "images"
