@@ -80,6 +80,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
                               setting=f"spaces.{name}.storage")
     executor = _executor()
+    catalog_file = sqlite_file(database_url(settings))
     uploads = Uploads(settings, catalog, storages, executor, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
@@ -99,9 +100,9 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         importer=Importer(settings, catalog, storages, executor, clock),
         exporter=Exporter(settings, catalog, storages),
         backup=Backup(settings, catalog, local, Elsewhere(), executor, clock),
-        restore=Restore(settings, sqlite_file(database_url(settings)), local, Elsewhere(), executor, clock),
+        restore=Restore(settings, catalog_file, local, Elsewhere(), executor, clock),
         scrubber=Scrubber(settings, catalog, storages, Elsewhere(), clock),
-        snapshots=Snapshots(settings, catalog, clock),
+        snapshots=Snapshots(settings, catalog, catalog_file, clock),
     )
 
 

@@ -395,6 +395,14 @@ def test_a_clock_that_was_set_back_stops_no_snapshots(engine: Engine) -> None:
     assert engine.services.snapshots.due()
 
 
+def test_a_full_disk_keeps_its_room_for_the_catalog(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    statvfs = os.statvfs
+    monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*statvfs(path)[:3], 1000, 1000, *statvfs(path)[5:])))
+    with pytest.raises(StorageFull):
+        engine.services.snapshots.take()
+    assert os.listdir(engine.settings.data / "snapshots") == []
+
+
 def test_none_where_none_are_wanted(make_engine: EngineFactory) -> None:
     assert not make_engine(snapshot_interval=0).services.snapshots.due()
 

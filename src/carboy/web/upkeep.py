@@ -23,7 +23,7 @@ class Upkeep:
         self._services = services
         self._instance = new_id()
         self._lock: int | None = None
-        self._orphans_at = 0.0
+        self._orphans_at = self._copy_at = 0.0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -62,11 +62,20 @@ class Upkeep:
         swept = self._services.sweeper.run(orphans=due)
         if due:
             self._orphans_at = time.monotonic() + self._services.settings.orphan_interval
-        if self._services.snapshots.due():
-            log.info("the catalog was copied to %s", self._services.snapshots.take().name)
+        self._keep_a_copy()
         if swept.expired or swept.completed or swept.deleted or swept.orphans:
             log.info("swept: %d expired, %d completed, %d deleted, %d orphaned", swept.expired, swept.completed,
                      swept.deleted, swept.orphans)
+
+    def _keep_a_copy(self) -> None:
+        """Of the catalog, where one is due. What fails is tried again in an hour."""
+        if time.monotonic() < self._copy_at or not self._services.snapshots.due():
+            return
+        try:
+            log.info("the catalog was copied to %s", self._services.snapshots.take().name)
+        except (CarboyError, OSError) as error:
+            self._copy_at = time.monotonic() + 3600
+            log.warning("the catalog was not copied: %s", error)
 
     def _scrub_on(self) -> None:
         while not self._stopped.is_set():
