@@ -106,7 +106,8 @@ def _state(one: Link) -> str:
 def _line(one: Link) -> str:
     what = f"{one.kind} {one.space}/{printable(one.path)}" if one.file_id is None else f"file {one.file_id}"
     until = f", until {moment(one.expires_at)}" if one.expires_at is not None else ""
-    return f"{what} {printable(repr(one.name)) if one.name else ''}, used {one.uses} times{until}"
+    name = f" {printable(repr(one.name))}" if one.name else ""
+    return f"{what}{name}, used {one.uses} times{until}"
 
 
 def _shown(services: Services, one: Link) -> dict[str, Any]:
