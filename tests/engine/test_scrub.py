@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wire
 from engine.conftest import Engine, EngineFactory
 
 from carboy.engine.scrub import PAGE, Rate
@@ -162,15 +164,30 @@ def test_contents_that_go_meanwhile_are_no_findings(engine: Engine) -> None:
 
 def test_a_rate_is_kept() -> None:
     """By a clock that stands still but for the waiting."""
-    waited = [0.0]
+    class Waiting(threading.Event):
+        waited = 0.0
 
-    def wait(seconds: float) -> None:
-        waited[0] += seconds
+        def wait(self, timeout: float | None = None) -> bool:
+            self.waited += timeout or 0.0
+            return False
 
-    rate = Rate(1000, wait, lambda: waited[0])
+    stop = Waiting()
+    rate = Rate(1000, stop, lambda: stop.waited)
     for _ in range(50):
         rate(100)
-    assert waited[0] == pytest.approx(5.0)
+    assert stop.waited == pytest.approx(5.0)
+
+
+def test_one_that_is_asked_to_end_does_even_within_a_large_file(engine: Engine) -> None:
+    engine.put("large", b"x" * 3_000_000)
+    stop = threading.Event()
+    running = threading.Thread(target=lambda: scrub(engine, rate=1, stop=stop))
+    running.start()
+    stop.set()
+    running.join(wire.LIMIT)
+    assert not running.is_alive()
+    assert scrub(engine) == []
+    assert engine.services.scrubber.blobs == 1, "it was not taken for read"
 
 
 def test_the_position_is_nothing_that_can_stop_it(engine: Engine) -> None:

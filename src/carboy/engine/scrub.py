@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from carboy.catalog.base import Catalog
@@ -34,13 +35,12 @@ class Scrubber:
     """One pass may be cut short at any moment; the next call goes on where it was."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], folders: Folders,
-                 clock: Callable[[], float] = time.time, wait: Callable[[float], None] = time.sleep) -> None:
+                 clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._catalog = catalog
         self._storages = storages
         self._folders = folders
         self._clock = clock
-        self._wait = wait
         self._position = settings.data / "scrub.json"
         self.blobs = 0
         self.bytes = 0
@@ -51,16 +51,17 @@ class Scrubber:
         ended = self._read().get("ended_at")
         return bool(interval) and (ended is None or abs(self._clock() - ended) >= interval)
 
-    def run(self, *, rate: int | None = None, repair: Path | None = None) -> Iterator[Finding]:
+    def run(self, *, rate: int | None = None, repair: Path | None = None, stop: Event | None = None) -> Iterator[Finding]:
         """What is wrong: ``missing``, ``cut``, ``damaged`` or ``unreadable``; and what is right again: ``repaired`` from the backup or data
-        folder ``repair``, or ``healed``. At most ``rate`` bytes a second are read. Contents that go meanwhile are no findings.
+        folder ``repair``, or ``healed``. At most ``rate`` bytes a second are read. Contents that go meanwhile are no findings. ``stop``,
+        once set, ends it soon.
 
         Raises Conflict while another scrub runs, InvalidRequest where ``repair`` is no such folder.
         """
         source = self._source(repair)
         self.blobs = self.bytes = 0
-        pace = Rate(rate, self._wait) if rate else None
-        with alone(self._settings.data / "scrub.lock", "another scrub is under way"):
+        pace = Rate(rate, stop or Event())
+        with alone(self._settings.data / "scrub.lock", "another scrub is under way"), suppress(_Stopped):
             position = self._read()
             for name, storage in self._storages.items():
                 if name >= position.get("storage", ""):
@@ -75,7 +76,7 @@ class Scrubber:
             raise InvalidRequest(f"there is neither a backup nor a data folder in {str(repair)!r}")
         return self._folders.vault(repair / "blobs")
 
-    def _pass(self, storage: Storage, after: Key | None, pace: Rate | None, source: Vault | None) -> Iterator[Finding]:
+    def _pass(self, storage: Storage, after: Key | None, pace: Rate, source: Vault | None) -> Iterator[Finding]:
         while page := self._catalog.blobs(storage.name, after=after, limit=PAGE):
             for blob in page:
                 found = self._check(storage, blob, pace)
@@ -85,7 +86,7 @@ class Scrubber:
             after = page[-1].key
             self._write({"storage": storage.name, "after": after})
 
-    def _check(self, storage: Storage, blob: Blob, pace: Rate | None) -> Finding | None:
+    def _check(self, storage: Storage, blob: Blob, pace: Rate) -> Finding | None:
         def finding(kind: str, detail: str) -> Finding:
             return Finding(kind, storage.name, blob.key, detail)
 
@@ -122,18 +123,22 @@ class Scrubber:
             json.dump(position, text)
 
 
-class Rate:
-    """Waits so that no more than ``rate`` bytes a second go by."""
+class _Stopped(Exception):
+    """The one who scrubs was asked to end."""
 
-    def __init__(self, rate: int, wait: Callable[[float], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._wait, self._clock = rate, wait, clock
+
+class Rate:
+    """Waits so that no more than ``rate`` bytes a second go by (None: any number), unless ``stop`` is set: then it raises."""
+
+    def __init__(self, rate: int | None, stop: Event, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate, self._stop, self._clock = rate, stop, clock
         self._free_at = clock()
 
     def __call__(self, size: int) -> None:
         now = self._clock()
-        self._free_at = max(now, self._free_at) + size / self._rate
-        if self._free_at > now:
-            self._wait(self._free_at - now)
+        self._free_at = max(now, self._free_at) + (size / self._rate if self._rate else 0.0)
+        if self._stop.is_set() or (self._free_at > now and self._stop.wait(self._free_at - now)):
+            raise _Stopped
 
 
 def _repaired(storage: Storage, blob: Blob, source: Vault) -> bool:

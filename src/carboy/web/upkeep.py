@@ -26,6 +26,7 @@ class Upkeep:
         self._orphans_at = self._copy_at = 0.0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._scrubber: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, unless the setting ``sweep`` leaves it to others."""
@@ -33,13 +34,14 @@ class Upkeep:
             self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
             self._thread.start()
             if self._services.settings.scrub_interval:
-                threading.Thread(target=self._scrub_on, name="scrubber", daemon=True).start()
+                self._scrubber = threading.Thread(target=self._scrub_on, name="scrubber", daemon=True)
+                self._scrubber.start()
 
     def stop(self) -> None:
         """End, when the round under way is done. Repeatable."""
         self._stopped.set()
-        if self._thread:
-            self._thread.join()
+        for thread in filter(None, (self._thread, self._scrubber)):
+            thread.join()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -89,10 +91,8 @@ class Upkeep:
             self._stopped.wait(self._services.settings.sweep_interval)
 
     def _scrub(self) -> None:
-        for finding in self._services.scrubber.run(rate=self._services.settings.scrub_rate):
+        for finding in self._services.scrubber.run(rate=self._services.settings.scrub_rate, stop=self._stopped):
             log.error("%s: %s: %s", finding.kind, finding.key, finding.detail)
-            if self._stopped.is_set():
-                return
 
     def _mine(self) -> bool:
         """Whether this process is the one that sweeps. The kernel passes the lock on when that one dies."""
