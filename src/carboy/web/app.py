@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -20,16 +21,16 @@ from carboy.web import api, describing, http, located, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
-from carboy.web.protocols import classic, raw
+from carboy.web.protocols import classic, raw, tus
 from carboy.web.rates import Rates
 from carboy.web.reference import Reference
-from carboy.web.render import mounted_at
+from carboy.web.render import address, mounted_at
 from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy")
 
 GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
-                                           "page": routes.ROUTES, "docs": describing.ROUTES}
+                                           "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
 _GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
@@ -80,6 +81,8 @@ class Application:
         response.headers["X-Request-ID"] = call.id
         if call.allowance:
             response.headers.update(call.allowance.headers)
+        if call.always:
+            response.headers.update(call.always)
         call.environ["carboy.principal"] = call.known_principal
         return response
 
@@ -102,7 +105,8 @@ class Application:
         if not space:
             raise InvalidName("the address is /files/SPACE/PATH", rule="empty")
         if not rest:
-            raise NotFound(f"the space's folder is at /files/{space}/", right=f"/files/{space}/")
+            right = address(f"/files/{quote(space)}/")
+            raise NotFound(f"the space's folder is at {right}", right=right)
         return handler(call, space=space, path=rest[0])
 
 

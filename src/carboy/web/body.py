@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from carboy.config import Settings
@@ -102,6 +102,16 @@ class InputSource:
 
     def stop(self) -> None:
         self._stopped = True
+
+
+def trailers(environ: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The fields behind a chunked body that has been read to its end, by lower-case names. None where this server doesn't show any."""
+    if "carboy.worker" not in environ or "gunicorn.socket" not in environ:
+        return None
+    reader = environ["wsgi.input"].reader
+    if type(reader).__name__ != "ChunkedReader":
+        return {}
+    return {name.lower(): value for name, value in reader.req.trailers}
 
 
 def source_of(environ: dict[str, Any], length: int | None, settings: Settings, pool: BufferPool) -> Source:

@@ -66,6 +66,8 @@ class Call:
         self.method: str = environ["REQUEST_METHOD"]
         self.id = environ["carboy.request_id"] = begin_request()
         self.allowance: Allowance | None = None
+        self.always: Mapping[str, str] = {}
+        """Header fields of whatever is answered, a problem too."""
 
     @cached_property
     def request(self) -> Request:
@@ -206,7 +208,7 @@ class Call:
         """Have the connection closed after the answer where some of the body has not been read: where the next request
         begins would be found only by reading the rest."""
         source = self.__dict__.get("source")
-        unread = source.ended != "complete" if source else self._has_body()
+        unread = source.ended != "complete" if source else self.has_body
         close: Callable[[], None] | None = self.environ.get("carboy.close")
         if unread and close:
             close()
@@ -218,7 +220,9 @@ class Call:
                  extra={"facts": {"file": file.id, "space": file.space, "path": file.path, "size": file.size,
                                   "version": file.version, "principal": self.principal.id}})
 
-    def _has_body(self) -> bool:
+    @property
+    def has_body(self) -> bool:
+        """Whether a body comes, which may turn out to be empty."""
         return self.environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in self.environ
 
 

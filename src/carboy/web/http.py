@@ -72,19 +72,20 @@ _RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailab
 # --- problems ------------------------------------------------------------------------------------------------------
 
 
-def problem(error: Exception, request_id: str = "") -> Response:
+def problem(error: Exception, request_id: str = "", *, status: int | None = None) -> Response:
     """The error as an ``application/problem+json`` response (RFC 9457).
 
     Members: type, title, status, detail, code, the request's id where there is one, and the error's facts. A 500 tells only
     title, code and id, whatever the error knows; an exception that isn't Carboy's or Werkzeug's is a 500 that tells nothing.
+    ``status`` is that of a protocol which has another one for Carboy's error.
     """
     if isinstance(error, HTTPException) and error.code is not None:
         return _werkzeug_problem(error, error.code, request_id)
-    return _carboy_problem(error if isinstance(error, CarboyError) else CarboyError(""), request_id)
+    return _carboy_problem(error if isinstance(error, CarboyError) else CarboyError(""), request_id, status)
 
 
-def _carboy_problem(error: CarboyError, request_id: str) -> Response:
-    status = STATUS[error.code]
+def _carboy_problem(error: CarboyError, request_id: str, status: int | None) -> Response:
+    status = status or STATUS[error.code]
     told = {**error.facts, "detail": error.detail} if status != 500 else {}
     response = _render(status, error.code, error.title, told, request_id)
     for name, value in _fields(error).items():

@@ -40,6 +40,14 @@ HEADERS: Mapping[str, str] = {
     "Repr-Digest": "What the body must hash to (RFC 9530).",
     "Content-Digest": "What the body must hash to (RFC 9530).",
     "Content-MD5": "What the body must hash to.",
+    "Tus-Resumable": "The version of tus: `1.0.0`.",
+    "Upload-Length": "How many bytes the whole upload has.",
+    "Upload-Defer-Length": "`1`: its length is told later.",
+    "Upload-Offset": "Where the body's bytes belong.",
+    "Upload-Metadata": "Keys and values in base64, among them `filename`.",
+    "Upload-Concat": "`partial`, or `final;` and the addresses of the parts.",
+    "Upload-Checksum": "An algorithm and what the body hashes to, in base64.",
+    "X-HTTP-Method-Override": "The method that is meant.",
     "Content-Disposition": "The name of a body that is one file (RFC 6266).",
 }
 """What the request's fields mean."""
