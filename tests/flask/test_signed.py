@@ -9,6 +9,7 @@ from fixtures_flask import AppFactory, a_file
 from flask import Flask, render_template_string, request
 
 from carboy import Carboy, Principal
+from carboy.errors import NotFound
 from carboy.model import Action, File
 
 
@@ -114,7 +115,9 @@ def test_templates_and_received_files(app: Flask, carboy: Carboy) -> None:
     @app.post("/up")
     @carboy.receives("main")
     def up() -> str:
-        photo = request.files["photo"]
+        photo = carboy.received("photo")
+        with pytest.raises(NotFound):
+            carboy.url_for(photo)
         photo.keep()
         return render_template_string("{{ carboy.url_for(photo) }}", photo=photo)
 

@@ -73,7 +73,7 @@ class Calls:
 
     def get(self, id: Named) -> File:
         """The file as it is now. Raises NotFound, also for one in the trash."""
-        return self.services.files.get(TRUSTED, _file_id(id))
+        return self.services.files.get(TRUSTED, id_of(id))
 
     def at(self, space: Place, path: str, *, owner: Owner = None) -> File:
         """The file at a path. Raises NotFound."""
@@ -93,10 +93,7 @@ class Calls:
 
         Raises NotFound, BytesMissing, PreconditionFailed, RangeNotSatisfiable.
         """
-        return self._send(self.get(id), download=download, name=name, version=version)
-
-    def _send(self, file: File, *, download: bool, name: str | None, version: int | None) -> Response:
-        files = self.services.files
+        file, files = self.get(id), self.services.files
         older = files.version(file, version) if version is not None else None
         response = _respond(file, files.storage(file), settings=self.services.settings, version=older)
         if "Content-Disposition" in response.headers and (download or name):
@@ -127,7 +124,7 @@ class Calls:
 
     def restore(self, id: Named, *, path: str | None = None) -> File:
         """Back from the trash. Raises NotFound, Conflict where there is a file at its path meanwhile."""
-        return self.services.changes.restore(self._acting(), _file_id(id), path=path)
+        return self.services.changes.restore(self._acting(), id_of(id), path=path)
 
     def move(self, id: Named, path: str, *, space: Place | None = None, on_conflict: OnConflict = "refuse") -> File:
         """To another path, of another ``space`` where one is given; its id stays. Raises NotFound, Conflict, PathConflict,
@@ -173,7 +170,7 @@ def _id(owner: Owner) -> str | None:
     return None if owner is None else str(owner)
 
 
-def _file_id(file: Named) -> str:
+def id_of(file: Named) -> str:
     if isinstance(file, Received) and file.file is None:
         raise NotFound("this was received and isn't kept; keep() makes it a file", id=file.id)
     return file if isinstance(file, str) else file.id

@@ -17,7 +17,7 @@ from carboy.errors import ConfigError
 from carboy.model import File, Link, LinkKind, Principal
 from carboy.web import mounting
 from carboy.web.app import GROUPS
-from carboy.web.calls import Calls, Named, Owner, Place, Space, name_of
+from carboy.web.calls import Calls, Named, Owner, Place, Space, id_of, name_of
 from carboy.web.commands import commands_of
 from carboy.web.embedding import Authenticate, Authorise, Embedded, Hooks, OnStored, check_rules
 from carboy.web.forms import Received, Reception
@@ -130,10 +130,10 @@ class Carboy(Calls):
         it has SERVER_NAME."""
         if isinstance(id, Link):
             return self._address_of(id, _external)
-        file = (id.file or id.id) if isinstance(id, Received) else id
+        file = id.file if isinstance(id, Received) and id.file else id
         shown = name or (file.name if isinstance(file, File) else None)
         values = {"name": shown} if shown else {}
-        token = mounting.signed_token(self, file, _seconds(expires), download)
+        token = mounting.signed_token(self, id_of(file), _seconds(expires), download)
         return flask_url_for(f"{self.name}.signed", token=token, _external=_external, **values)
 
     def link(self, file: Named | None = None, *, space: Place | None = None, folder: str = "", inbox: bool = False, name: str = "",

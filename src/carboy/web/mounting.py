@@ -76,10 +76,9 @@ def below(environ: dict[str, Any], prefix: str) -> dict[str, Any]:
 # --- signed downloads ---
 
 
-def signed_token(carboy: Carboy, file: File | str, expires: float | None, download: bool) -> str:
+def signed_token(carboy: Carboy, id: str, expires: float | None, download: bool) -> str:
     """Names the file until ``expires`` seconds from now; it can't be altered."""
     until = None if expires is None else int(carboy.embedded.clock() + expires)
-    id = file if isinstance(file, str) else file.id
     return carboy.services.signer.sign(_PURPOSE, [id, int(download)], expires_at=until)
 
 

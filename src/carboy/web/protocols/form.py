@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from multipart import parse_content_disposition
 from werkzeug import Response
@@ -18,7 +18,7 @@ from carboy.model import Placed
 from carboy.web import http
 from carboy.web.call import Call
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
-from carboy.web.render import file_json, json_response
+from carboy.web.render import address, file_json, json_response
 from carboy.web.whole import receive
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -32,7 +32,7 @@ def post(call: Call, space: str, path: str, *, answer: Answer | None = None) -> 
     """201 with the list of files, or what ``answer`` makes of them. Text fields, wherever they stand, become metadata of every file
     of the form."""
     if path and not path.endswith("/"):
-        raise NotFound("a form is posted to a folder, with a slash at the end", right=f"/files/{space}/{path}/")
+        raise NotFound("a form is posted to a folder, with a slash at the end", right=address(f"/files/{quote(space)}/{quote(path)}/"))
     folder = clean_folder(path)
     target = call.services.files.target(call.principal, space, folder)
     boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
