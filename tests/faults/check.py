@@ -9,6 +9,7 @@ from typing import Any
 
 from faults.journal import Change, Chunked, Content, Journal, Told
 from faults.runner import Answer, Client, Server
+from faults.sequential import Sequential
 
 LOST = "lost"
 
@@ -31,6 +32,8 @@ class Check:
             self._check_group(paths, changes)
         for upload in filter(lambda upload: upload.told, self._journal.chunked):
             self._check_chunked(upload)
+        for sequential in filter(lambda upload: upload.told, self._journal.sequential):
+            self._check_sequential(sequential)
         self._check_fsck()
         self._client.close()
         self._count_acknowledged(self._journal.changes)
@@ -90,6 +93,29 @@ class Check:
             before, answer = answer, self._client.get(upload.file_id)
             if before.status == answer.status:
                 return answer, under_way
+
+    def _check_sequential(self, upload: Sequential) -> None:
+        """It stands at or after what its client was told, and goes on from there to its content."""
+        self.counts["offsets_told"] += 1
+        self.counts["bytes_in_offsets"] += upload.offset
+        told = upload.offset
+        answer = upload.stand(self._client)
+        if not answer.ok:
+            self._problem(LOST, f"{upload.location}: {answer.status}; it stood at {told} of {upload.content.size}")
+            return
+        stands = int(answer.headers["Upload-Offset"])
+        if stands < told:
+            self._problem(LOST, f"{upload.location} stands at {stands}; its client was told {told}")
+        upload.offset = stands
+        while upload.offset < upload.content.size:
+            answer = upload.append(self._client, upload.content.size)
+            self._expect(answer, f"{upload.location}: going on from {upload.offset}")
+            if not answer.ok:
+                return
+            upload.note(answer)
+        if not _is(self._client.get(upload.path), upload.content):
+            self._problem(LOST, f"{upload.path} ({upload.protocol}) is not its content")
+        self._names[upload.path] = upload.content
 
     def _check_missing(self, upload: Chunked, under_way: dict[str, Any] | None) -> None:
         """No range that the server calls missing touches an acknowledged chunk whose place was told."""

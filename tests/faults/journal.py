@@ -13,7 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Told = Literal["yes", "no", "nothing"]
 """A 2xx, a refusal that changed nothing, or no answer (or a 5xx, after which anything may be)."""
@@ -131,6 +131,8 @@ class Journal:
         self._lock = threading.Lock()
         self.changes: list[Change] = []
         self.chunked: list[Chunked] = []
+        self.sequential: list[Any] = []
+        """:class:`faults.sequential.Sequential`; only those who send touch what is in it."""
         self.dark = False
         """The power is going: whatever answer still comes was sent by nobody. The cut takes a few milliseconds here, and a sync
         that is under way in them may return success for bytes that are lost (also without any server: test_disk.py)."""
@@ -157,6 +159,10 @@ class Journal:
             self.chunked.append(upload)
             return upload
 
+    def start_sequential(self, upload: Any) -> None:
+        with self._lock:
+            self.sequential.append(upload)
+
     def allowed(self) -> dict[str, set[Content | None]]:
         """For every path ever touched, what it may hold."""
         by_path: dict[str, list[Change]] = defaultdict(list)
@@ -179,6 +185,7 @@ class Journal:
         together = {path: group for group in self.groups() for path in group}
         self.changes.clear()
         self.chunked.clear()
+        self.sequential.clear()
         for group in {together.get(path, (path,)) for path in seen}:
             change = self.begin({path: seen[path] for path in group})
             change.earlier = True

@@ -10,20 +10,23 @@ from collections.abc import Callable
 
 from faults.journal import Change, Chunked, Content, Journal, Told
 from faults.runner import Answer, Client
+from faults.sequential import Protocol, Sequential
 
 EMPTY = Content(0, 0)
 KIB, MIB = 2**10, 2**20
 SHARED_PATHS = 6
 OPEN_CHUNKED = 6
 
-STEPS = {"put_small": 8, "put_large": 2, "replace": 4, "delete": 3, "form": 3, "album": 2, "send_chunk": 14}
+STEPS = {"put_small": 8, "put_large": 2, "replace": 4, "delete": 3, "form": 3, "album": 2, "send_chunk": 14, "send_part": 10}
+
+PROTOCOLS: tuple[Protocol, ...] = ("tus",)
 
 
 class Load:
     """``clients`` threads, each with a connection of its own. At most ``budget`` bytes of content are made."""
 
     def __init__(self, address: tuple[str, int], journal: Journal, seed: int, *, clients: int = 8, budget: int = 192 * MIB) -> None:
-        self._address, self._journal, self._seed = address, journal, seed
+        self._address, self.journal, self._seed = address, journal, seed
         self._left = budget
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -74,7 +77,7 @@ class Load:
             self._count(f"{step} unanswered")
             self._stop.wait(0.05)
             return "nothing"
-        if self._journal.dark:
+        if self.journal.dark:
             self._count(f"{step} unanswered")
             return "nothing"
         self._count(f"{step} {answer.status}")
@@ -83,8 +86,8 @@ class Load:
         return "no" if answer.status < 500 or answer.status == 507 else "nothing"
 
     def change(self, step: str, paths: dict[str, Content | None], ask: Callable[[], Answer]) -> Change:
-        change = self._journal.begin(paths)
-        self._journal.settle(change, self.tell(step, ask))
+        change = self.journal.begin(paths)
+        self.journal.settle(change, self.tell(step, ask))
         return change
 
     def pick_chunk(self, chance: random.Random) -> tuple[Chunked, int | None]:
@@ -108,7 +111,7 @@ class Load:
         self._left -= size
         upload = Chunked(f"chunked-{chance.getrandbits(64):016x}.bin", Content(chance.getrandbits(100), size),
                          max(64 * KIB, size // chance.randrange(1, 12)), chance.choice(["offset", "stride", "bare"]))
-        return self._journal.start_chunked(upload)
+        return self.journal.start_chunked(upload)
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -121,6 +124,8 @@ class LoadClient:
     def __init__(self, load: Load, client: Client, number: int, chance: random.Random) -> None:
         self._load, self._client, self._number, self._chance = load, client, number, chance
         self._own: list[str] = []
+        self._upload: Sequential | None = None
+        self._lost = False
 
     def put_small(self) -> None:
         self._put("put_small", f"small/{self._name()}", self._chance.choice([0, 16, self._size(64 * KIB)]))
@@ -153,6 +158,45 @@ class LoadClient:
         data, fields = upload.chunk(index), upload.fields(index)
         told = self._load.tell(f"chunk_{upload.how}", lambda: self._client.chunk(upload.file_id, index, data, **fields))
         upload.note(index, told)
+
+    def send_part(self) -> None:
+        """The next bytes of this client's own upload by one of the protocols that tell an offset; or where it stands, if the last
+        answer never came."""
+        upload = self._upload or self._begin()
+        if upload is None:
+            return
+        if self._lost:
+            self._lost = not self._asked("stand", upload, lambda: upload.stand(self._client))
+        elif not upload.told:
+            first = min(upload.content.size, self._size(256 * KIB)) if self._chance.random() < 0.5 else 0
+            if not self._asked("create", upload, lambda: upload.create(self._client, first), first):
+                self._upload = None
+        elif not self._asked("append", upload, lambda: upload.append(self._client, self._size(2 * MIB))):
+            self._lost = True
+        if upload.completed:
+            self._upload = None
+
+    def _begin(self) -> Sequential | None:
+        content = self._load.content(self._chance, self._size(6 * MIB))
+        if not content.size:
+            return None
+        protocol: Protocol = self._chance.choice(PROTOCOLS)
+        self._upload, self._lost = Sequential(f"{protocol}-{self._name()}.bin", content, protocol), False
+        self._load.journal.start_sequential(self._upload)
+        return self._upload
+
+    def _asked(self, step: str, upload: Sequential, ask: Callable[[], Answer], sent: int = 0) -> bool:
+        """Whether an answer told something; it is noted before the next is asked."""
+        answers: list[Answer] = []
+
+        def kept() -> Answer:
+            answers.append(ask())
+            return answers[0]
+
+        told = self._load.tell(f"{upload.protocol}_{step}", kept)
+        if told == "yes":
+            upload.note(answers[0], sent)
+        return told == "yes"
 
     def close(self) -> None:
         self._client.close()
