@@ -67,6 +67,18 @@ class TestMounting:
         assert client.get(put.json["content_url"].removeprefix("/root")).data == b"x"
         assert client.get("/my/files/files/home/a%2520b/%C3%A4.txt").data == b"x"
 
+    def test_it_may_be_mounted_at_the_root(self, make_app: AppFactory) -> None:
+        app = make_app()
+        app.add_url_rule("/mine", "mine", lambda: "the application's own")
+        carboy = Carboy(app, expose=["files"], url_prefix="/", authenticate=by_session)
+        carboy.space("home", private=True)
+        client = signed_in(app, "ann")
+        put = client.put("/files/home/a.txt", data=b"x")
+        assert (put.status_code, put.headers["Location"]) == (201, "/files/home/a.txt")
+        assert client.get("/mine").text == "the application's own"
+        with app.test_request_context():
+            assert client.get(carboy.url_for(put.json["id"])).data == b"x"
+
     def test_paths_are_data_that_no_rule_rewrites(self, app: Flask) -> None:
         client = signed_in(app, "ann")
         for path in ("a//b", "a/../b", "a/./b", "%2e%2e/b", "a%00b", "a%0d%0ab"):

@@ -69,7 +69,7 @@ def _mounted(carboy: Carboy) -> Any:
 def below(environ: dict[str, Any], prefix: str) -> dict[str, Any]:
     """The environment of a WSGI application mounted under the prefix (PEP 3333)."""
     parts = environ["PATH_INFO"].split("/")
-    depth = prefix.strip("/").count("/") + 2
+    depth = 1 + len([part for part in prefix.split("/") if part])
     return {**environ, "SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + "/".join(parts[:depth]), "PATH_INFO": "/" + "/".join(parts[depth:])}
 
 
@@ -99,7 +99,7 @@ def install(app: Flask, carboy: Carboy) -> None:
     app.url_map.converters.setdefault(_REST, _Rest)
     app.request_class = mixed(app.request_class)
     app.register_blueprint(carboy.blueprint, url_prefix=carboy.url_prefix)
-    app.jinja_env.globals.setdefault(carboy.name, carboy)
+    app.context_processor(lambda: {carboy.name: carboy})
     handlers = app.error_handler_spec[None][None]
     if CarboyError not in handlers:
         app.register_error_handler(CarboyError, problem_of)
