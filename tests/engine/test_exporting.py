@@ -148,6 +148,39 @@ def test_what_goes_out_comes_in_again(filled: Engine, tmp_path: Path, make_engin
         assert filled.file(path, "other").modified_at == filled.file(path).modified_at  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_known_of_them_comes_in_again_too(filled: Engine, tmp_path: Path, whole: bool) -> None:
+    file = filled.file("b/c.bin")
+    assert file
+    filled.services.catalog.update_file(file.id, metadata={"title": "Ü", "n": [1, {"x": None}]}, tags=["blue", "new"], now=filled.now)
+    filled.put("a.txt", b"second")
+    written(filled, tmp_path / "out", space=None if whole else "main", versions=True)
+    root, sidecar = tmp_path / "out" / ("main" if whole else ""), tmp_path / "out/carboy-export.jsonl"
+    filled.now += 1000
+    told = {one.name: one.outcome for one in filled.services.importer.run(root, "other", described=sidecar)}
+    assert told == dict.fromkeys(FILES, "copied")
+    before, again = filled.file("b/c.bin"), filled.file("b/c.bin", "other")
+    assert before
+    assert again
+    assert (again.metadata, sorted(again.tags), again.owner, again.modified_at) == (
+        before.metadata, ["blue", "new"], "me", before.modified_at)
+    assert filled.services.catalog.miscounted() == []
+
+
+def test_what_is_not_what_was_exported_stays_out(filled: Engine, tmp_path: Path) -> None:
+    written(filled, tmp_path / "out", space="main")
+    (tmp_path / "out/a.txt").write_bytes(b"FIRST")
+    (tmp_path / "out/added").write_bytes(b"since")
+    told = {one.name: (one.outcome, one.reason)
+            for one in filled.services.importer.run(tmp_path / "out", "other", described=tmp_path / "out/carboy-export.jsonl")}
+    assert told["a.txt"] == ("left out", "it is not what was exported: the bytes are others")
+    assert told["added"][0] == "copied"
+    for line in ("no JSON", "{}", "[]", '{"file": "a", "metadata": {}, "tags": [""], "owner": null, "crc64nvme": "0", "modified_at": 0}'):
+        (tmp_path / "lines").write_text(line + "\n")
+        with pytest.raises(InvalidRequest):
+            list(filled.services.importer.run(tmp_path / "out", "other", described=tmp_path / "lines"))
+
+
 def test_what_can_not_be_asked_for(filled: Engine, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         written(filled, tmp_path / "out", space="unknown")

@@ -231,13 +231,13 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half(engine: Engine, tree: Path,
     assert set(outcomes(brought(engine, tree)).values()) == {"copied"}
 
 
-def test_what_can_not_be_the_root(engine: Engine, tmp_path: Path) -> None:
+def test_what_can_not_be_the_root(engine: Engine, tmp_path: Path, tree: Path) -> None:
     with pytest.raises(InvalidRequest, match="no folder"):
         brought(engine, tmp_path / "nowhere")
     with pytest.raises(InvalidRequest, match="data folder"):
         brought(engine, tmp_path)
     with pytest.raises(NotFound):
-        brought(engine, tmp_path / "tree", "unknown")
+        brought(engine, tree, "unknown")
 
 
 def test_each_is_told_once_in_order(engine: Engine, tree: Path) -> None:

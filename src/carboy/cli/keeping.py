@@ -28,13 +28,14 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--owner", help="Whose they are.")
 @click.option("--on-conflict", type=ON_CONFLICT, default="refuse", show_default=True, help="Where there is a file with another content.")
 @click.option("--link", is_flag=True, help="By hard link, where that can be: takes no room, and changing the original damages the file.")
+@click.option("--described", type=_FOLDER, metavar="FILE", help="The carboy-export.jsonl of an export: metadata, tags, owners come too.")
 @as_json
 @located
-def import_(folder: Path, space: str, to: str, owner: str | None, on_conflict: Any, link: bool, json_: bool, config: Path | None,
-            data: Path | None) -> None:
+def import_(folder: Path, space: str, to: str, owner: str | None, on_conflict: Any, link: bool, described: Path | None, json_: bool,
+            config: Path | None, data: Path | None) -> None:
     """Store every file below FOLDER. Run again, it goes on where it ended. Exit code 1 where something was left out."""
     with opened(config, data) as services:
-        _report(services.importer.run(folder, space, to=to, owner=owner, on_conflict=on_conflict, link=link), json_)
+        _report(services.importer.run(folder, space, to=to, owner=owner, on_conflict=on_conflict, link=link, described=described), json_)
 
 
 @click.command()

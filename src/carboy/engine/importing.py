@@ -12,6 +12,7 @@ from pathlib import Path
 from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits
+from carboy.engine.describing import Descriptions
 from carboy.engine.names import clean_folder, clean_path, home_of
 from carboy.engine.parallel import each
 from carboy.engine.reading import Seen, look, pieces
@@ -37,6 +38,7 @@ class Destination:
     owner: str | None
     on_conflict: OnConflict
     link: bool
+    described: Descriptions | None
 
 
 @dataclass(slots=True)
@@ -63,27 +65,30 @@ class Importer:
         self._clock = clock
 
     def run(self, root: Path, space: str = "main", *, to: str = "", link: bool = False, owner: str | None = None,
-            on_conflict: OnConflict = "refuse", principal: Principal = TRUSTED) -> Iterator[Moved]:
+            on_conflict: OnConflict = "refuse", described: Path | None = None, principal: Principal = TRUSTED) -> Iterator[Moved]:
         """Every file below ``root``, told one by one: ``copied``, ``linked``, ``kept`` (the same content is at its path already) or
         ``left out``, with the reason. What may not be here (a name, a type, a size, a quota) is left out and the rest goes on.
 
-        Symbolic links are not followed. Bytes are shared or copied by the file system; with ``link`` they are hard links where
-        that can be, and then whoever changes the original in place damages the file. Raises NotFound for an unknown space,
-        InvalidRequest for a root that is none, StorageFull, StorageFailed.
+        With ``described``, the file that an export wrote beside the tree, they have the metadata, tags, owners and times that they
+        had; what is not what was exported is left out. Symbolic links are not followed. Bytes are shared or copied by the file
+        system; with ``link`` they are hard links where that can be, and then whoever changes the original in place damages the file.
+        Raises NotFound for an unknown space, InvalidRequest for a root or a description that is none, StorageFull, StorageFailed.
         """
-        destination = self._destination(space, to, owner, on_conflict, link)
         self._check_root(root)
-        for batch in _batches(walk(root)):
+        descriptions = Descriptions(root, described) if described else None
+        destination = self._destination(space, to, owner, on_conflict, link, descriptions)
+        for batch in _batches(_meant(walk(root), descriptions)):
             yield from self._adopt(batch, destination, principal)
 
-    def _destination(self, space: str, to: str, owner: str | None, on_conflict: OnConflict, link: bool) -> Destination:
+    def _destination(self, space: str, to: str, owner: str | None, on_conflict: OnConflict, link: bool,
+                     described: Descriptions | None) -> Destination:
         rules = self._settings.spaces.get(space)
         if rules is None:
             raise NotFound(f"there is no space {space!r}", space=space)
         if rules.private and owner is None:
             raise InvalidRequest(f"the space {space!r} has a tree for each owner: say whose files these are", space=space)
         home = home_of(owner) if rules.private else ""
-        return Destination(space, rules, home + clean_folder(to), owner, on_conflict, link)
+        return Destination(space, rules, home + clean_folder(to), owner, on_conflict, link, described)
 
     def _check_root(self, root: Path) -> None:
         data = self._settings.data.resolve()
@@ -144,7 +149,9 @@ class Importer:
         blob = Blob(key[3:], to.rules.storage, key, seen.size, seen.crc64nvme, None, now)
         media_type = limits.media_type(seen.head, path.rpartition("/")[2], to.rules)
         placement = Target(to.space, path, to.owner, to.rules).placement(blob, media_type)
-        return replace(placement, on_conflict=to.on_conflict, modified_at=min(max(walked.modified_at, 0.0), now))
+        placement = replace(placement, on_conflict=to.on_conflict, modified_at=min(max(walked.modified_at, 0.0), now))
+        description = to.described.of(walked.path) if to.described else None
+        return description.applied(placement) if description else placement
 
     def _place(self, taken: Sequence[_Taken], principal: Principal) -> dict[Key, Moved]:
         """All in one transaction; where one of them may not be, each in one of its own."""
@@ -185,6 +192,15 @@ def _batches(found: Iterator[Walked]) -> Iterator[list[Walked]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _meant(found: Iterator[Walked], described: Descriptions | None) -> Iterator[Walked]:
+    """Without what an export wrote for itself."""
+    for walked in found:
+        if described and described.is_own(walked.path):
+            walked.close()
+        else:
+            yield walked
 
 
 def _compared(walked: Walked, file: int, there: File, on_conflict: OnConflict) -> Moved | None:
