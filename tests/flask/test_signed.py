@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from fixtures_flask import AppFactory, a_file
-from flask import Flask, render_template_string, request
+from flask import Flask, render_template_string
 
 from carboy import Carboy, Principal
 from carboy.errors import NotFound
