@@ -196,7 +196,7 @@ class Progress:
     @property
     def due(self) -> bool:
         """Whether it is to become its file now."""
-        return self.upload.state == "receiving" and self.covered and not self.upload.partial and not self.upload.parts
+        return self.upload.state == "receiving" and self.covered and not self.upload.partial
 
     @property
     def missing(self) -> list[tuple[int, int]]:

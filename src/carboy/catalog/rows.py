@@ -16,7 +16,7 @@ FILE = (files.c.id, files.c.space, files.c.path, files.c.owner, files.c.media_ty
 UPLOAD = tuple(uploads.c)
 TOKEN = (tokens.c.id, tokens.c.name, tokens.c.scopes, tokens.c.created_at, tokens.c.expires_at, tokens.c.revoked_at)
 
-_ENCODE = json.JSONEncoder(separators=(",", ":"), sort_keys=True, default=dict).encode
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=dict).encode
 
 
 def dump(value: Mapping[str, Any]) -> str:

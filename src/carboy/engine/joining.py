@@ -135,7 +135,8 @@ def join_parts(host: Host, upload: Upload) -> None:
     """
     parts = [host.catalog.upload(id) for id in upload.parts]
     if any(part is None or part.upload.state != "receiving" for part in parts):
-        host.give_up(upload, "missing_bytes")
+        if not _is_joined(host, upload):  # they are used up where another has just joined them
+            host.give_up(upload, "missing_bytes")
         return
     found = [part for part in parts if part is not None]
     if not all(part.covered for part in found):
@@ -151,8 +152,13 @@ def join_parts(host: Host, upload: Upload) -> None:
         host.used_up(part)
 
 
+def _is_joined(host: Host, upload: Upload) -> bool:
+    progress = host.catalog.upload(upload.id)
+    return progress is None or progress.upload.state != "receiving" or progress.covered
+
+
 def _join_parts(host: Host, upload: Upload, parts: Sequence[Progress], size: int, writer: Writer) -> None:
-    if host.receiving(upload.id).covered:
+    if _is_joined(host, upload):
         return
     crc = 0
     for part in parts:

@@ -68,7 +68,7 @@ class Sweeper:
 
     def _complete(self) -> int:
         done = 0
-        for upload in self._catalog.covered_uploads():
+        for upload in [*self._catalog.covered_uploads(), *self._catalog.uploads_of_parts()]:
             with suppress(CarboyError):
                 done += self._uploads.progress(upload.id).upload.state == "complete"
         return done
