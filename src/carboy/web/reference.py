@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 _CODE = re.compile(r"`([^`]+)`")
-_METHODS = ("get", "put", "post", "patch", "delete")
+_METHODS = ("get", "put", "post", "patch", "delete", "options")
 
 
 class Reference:
