@@ -1,3 +1,11 @@
 """What all tests share. Fixtures live in modules of their own and are named here."""
 
+import os
+import tempfile
+from pathlib import Path
+
 pytest_plugins = ["fixtures_catalog", "fixtures_postgres", "fixtures_server", "fixtures_site"]
+
+# Hundreds of servers are started, each of which would compile Carboy again where the environment forbids bytecode files.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(tempfile.gettempdir()) / f"carboy-tests-{os.getuid()}"))
