@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -119,6 +120,8 @@ class Settings(BaseSettings):
                                                          "again, to find damaged ones; 0 is never.")
     scrub_rate: Size = Field(50 * 10**6, gt=0, description="How many bytes a second the server reads for that.")
 
+    trusted_proxies: tuple[str, ...] = Field((), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed: "
+                                                             "`127.0.0.1`, `10.0.0.0/8`. What others say is not.")
     rate_limit: str = Field("", description="How often one principal, or without one an address, may ask: such as `600/minute`, or several "
                                             "with `;` between them. Empty is no limit.")
     login_rate_limit: str = Field("20/minute", description="How many tokens and passwords of one address may be wrong; empty is no limit.")
@@ -149,6 +152,16 @@ class Settings(BaseSettings):
         if token and len(token) < 32:
             raise ValueError("must have at least 32 characters")
         return token
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"{network!r} is neither an address nor a network; write such as 127.0.0.1 or 10.0.0.0/8") from None
+        return networks
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:

@@ -22,6 +22,7 @@ from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
 from carboy.web.protocols import classic, raw, tus
+from carboy.web.proxies import Proxies
 from carboy.web.rates import Rates
 from carboy.web.reference import Reference
 from carboy.web.render import address, mounted_at
@@ -52,6 +53,7 @@ class Application:
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
                         BufferPool(), Rates(settings), identify=identify, reference=Reference(_described(expose)),
                         page=settings.page and "page" in expose)
+        self._proxies = Proxies(settings.trusted_proxies)
         self._files = "files" in expose
         served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
         groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
@@ -63,6 +65,7 @@ class Application:
 
     def respond(self, environ: dict[str, Any]) -> Response:
         """The answer to the request: a problem where it fails, whatever it fails with."""
+        environ["REMOTE_ADDR"] = self._proxies.client(environ)
         call = Call(self._web, environ)
         with mounted_at(str(environ.get("SCRIPT_NAME", ""))):
             return self._respond(call)
