@@ -152,6 +152,14 @@ def join_parts(host: Host, upload: Upload) -> None:
         host.used_up(part)
 
 
+def keep_waiting(host: Host, upload: Upload, until: float) -> None:
+    """An upload of parts, and those parts, don't expire before that time."""
+    for id in {upload.id, *upload.parts}:
+        one = host.catalog.upload(id)
+        if one and one.upload.state == "receiving" and one.upload.expires_at < until:
+            host.record(one.upload, [])
+
+
 def _is_joined(host: Host, upload: Upload) -> bool:
     progress = host.catalog.upload(upload.id)
     return progress is None or progress.upload.state != "receiving" or progress.covered

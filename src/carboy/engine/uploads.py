@@ -181,8 +181,8 @@ class Uploads:
             self._salvage(writing)
         if writing.progress.due:
             writing.placed = self.complete(writing.progress)
-        elif upload.partial and writing.progress.covered:
-            self._join_those_with(upload.id)
+        elif upload.partial:
+            self._tell_those_of(upload.id)
 
     @contextmanager
     def repeating(self, upload: Upload, at: int) -> Iterator[streams.Pump]:
@@ -275,11 +275,13 @@ class Uploads:
         MissingBytes that lists the missing indices."""
         return joining.complete_chunks(self, progress, total)
 
-    def _join_those_with(self, part: str) -> None:
-        """Complete the uploads whose last part has come. What one fails with is told to whoever asks for it."""
+    def _tell_those_of(self, part: str) -> None:
+        """Bytes of a part came: the uploads that wait for it live on with all their parts, and complete where those were the last. What
+        one fails with is told to whoever asks for it."""
         for upload in self.catalog.uploads_of_parts():
             if part in upload.parts:
                 with suppress(CarboyError):
+                    joining.keep_waiting(self, upload, self.clock() + self.settings.upload_expiry / 2)
                     self.progress(upload.id)
 
     def cancel(self, upload: Upload) -> None:
