@@ -311,3 +311,65 @@ class TestEnding:
         assert catalog.purge(now=99.0) == 1
         assert catalog.upload(receiving.id) is not None
         assert catalog.file_at("main", "x") is not None
+
+
+class TestParts:
+    def test_parts_and_wholes_read_back(self, catalog: Catalog) -> None:
+        part, whole = an_upload(partial=True, size=3), an_upload(parts=("b" * 32, "a" * 32, "b" * 32))
+        for upload in (part, whole):
+            assert catalog.create_upload(upload) == upload
+            assert catalog.upload(upload.id).upload == upload  # type: ignore[union-attr]
+            assert note(catalog, upload, Span(0, 1, 1)).upload.parts == upload.parts
+
+    def test_wholes_that_wait_are_listed_until_they_end(self, catalog: Catalog) -> None:
+        plain, part = begin(catalog), begin(catalog, partial=True)
+        wholes = sorted(begin(catalog, parts=(part.id, plain.id), path=f"{number}").id for number in range(3))
+        assert [upload.id for upload in catalog.uploads_of_parts()] == wholes
+        assert [upload.id for upload in catalog.uploads_of_parts(limit=2)] == wholes[:2]
+        assert {upload.parts for upload in catalog.uploads_of_parts()} == {(part.id, plain.id)}
+        catalog.end_upload(wholes[0], "cancelled", now=2.0, expires_at=9.0)
+        done = note(catalog, catalog.upload(wholes[1]).upload, Span(0, 5, 7), size=5).upload  # type: ignore[union-attr]
+        assert [upload.id for upload in catalog.uploads_of_parts()] == wholes[1:], "joined, and no file yet"
+        catalog.complete(done.id, of(done), now=3.0, expires_at=9.0)
+        assert [upload.id for upload in catalog.uploads_of_parts()] == wholes[2:]
+
+    def test_a_covered_part_is_not_to_be_completed(self, catalog: Catalog) -> None:
+        part, empty, plain = begin(catalog, partial=True, size=4), begin(catalog, partial=True, size=0), begin(catalog, size=4)
+        for upload in (part, plain):
+            note(catalog, upload, Span(0, 4, 7))
+        assert [upload.id for upload in catalog.covered_uploads()] == [plain.id]
+        assert [catalog.upload(upload.id).due for upload in (part, empty, plain)] == [False, False, True]  # type: ignore[union-attr]
+
+    def test_a_part_that_is_used_up_is_complete_without_a_file(self, catalog: Catalog) -> None:
+        part = begin(catalog, partial=True, size=4)
+        note(catalog, part, Span(0, 4, 7))
+        assert catalog.end_upload(part.id, "complete", now=5.0, expires_at=50.0)
+        progress = catalog.upload(part.id)
+        assert progress is not None
+        assert (progress.upload.state, progress.upload.file_id, list(progress.spans)) == ("complete", None, [])
+        assert catalog.condemned("local", before=5.0) == [part.key]
+        assert not catalog.end_upload(part.id, "complete", now=6.0, expires_at=60.0)
+
+
+class TestWholeBodies:
+    def test_a_placement_is_entered_as_a_complete_upload(self, catalog: Catalog) -> None:
+        upload = an_upload(size=4, metadata={"b": "1", "a": "2"}, expires_at=50.0)
+        [placed] = catalog.place([of(upload)], now=3.0, upload=upload)
+        progress = catalog.upload(upload.id)
+        assert progress is not None
+        assert progress.upload == replace(upload, state="complete", file_id=placed.file.id)
+        assert list(progress.upload.metadata) == ["b", "a"], "in the order in which it was told"
+        assert catalog.uploads()[0] == []
+        assert catalog.complete(upload.id, of(upload), now=4.0, expires_at=60.0).file == placed.file
+        with pytest.raises(UploadGone):
+            note(catalog, upload, Span(0, 1, 1))
+        assert catalog.purge(now=49.0) == 0
+        assert catalog.purge(now=51.0) == 1
+        assert catalog.file_at("main", "up.bin") == placed.file
+
+    def test_of_a_placement_that_is_refused_nothing_is_entered(self, catalog: Catalog) -> None:
+        put(catalog, "up.bin")
+        upload = an_upload(size=4)
+        with pytest.raises(PreconditionFailed):
+            catalog.place([of(upload, condition=Condition(absent=True))], now=3.0, upload=upload)
+        assert catalog.upload(upload.id) is None
