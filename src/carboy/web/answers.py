@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from carboy.model import Action
-from carboy.web.schemas import OnConflict
+from carboy.web.fields import OnConflict
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Cursor = Annotated[str | None, Field(description="Of the next page; null on the last one.")]

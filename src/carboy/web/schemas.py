@@ -6,19 +6,36 @@ Bodies are strict: an unknown member, or a text where a number is due, is refuse
 
 from __future__ import annotations
 
-import math
-import re
-from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from carboy.model import MAX_SIZE
+from carboy.web.fields import (
+    MAX_TAGS,
+    Count,
+    Cursor,
+    Flag,
+    Folder,
+    Id,
+    Instant,
+    Limit,
+    Metadata,
+    Name,
+    OnConflict,
+    Password,
+    Path,
+    Plain,
+    Seconds,
+    Space,
+    Tag,
+    Tags,
+    TokenName,
+    VersionNumber,
+    Whole,
+)
 
-MAX_OPERATIONS = 1000
 MAX_ZIPPED = 10_000
 """Most paths and ids that one request for a zip may name; the folders among them may hold more files."""
-MAX_TAGS = 50
 
 
 class Body(BaseModel):
@@ -35,89 +52,14 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-def _digits(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,20}", value, re.ASCII):
-        raise ValueError("must be a number in decimal digits")
-    return value
-
-
-def _flag(value: Any) -> Any:
-    if isinstance(value, str):
-        known = {"": True, "1": True, "true": True, "0": False, "false": False}
-        if value not in known:
-            raise ValueError("must be true or false")
-        return known[value]
-    return value
-
-
-def _instant(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        moment = datetime.fromisoformat(value.replace(" ", "+", 1) if re.search(r"T.* ", value) else value)
-        if moment.tzinfo is None:
-            raise ValueError
-        return moment.timestamp()
-    except OverflowError:
-        return 0.0
-    except ValueError:
-        raise ValueError("must be a time as RFC 3339 writes it, such as 2026-11-23T00:00:59Z") from None
-
-
-def _whole(value: Any) -> Any:
-    """JSON knows one kind of number: 5.0 is 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _plain(value: str) -> str:
-    if any(ord(char) < 32 or ord(char) == 127 or "\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError("must hold no control characters")
-    return value
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must hold printable characters alone")
-    return value
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a number")
-    return value
-
-
-_PLAIN = r"^[^\x00-\x1f\x7f]*$"
-Count = Annotated[int, Field(ge=0, le=MAX_SIZE), BeforeValidator(_digits)]
-Whole = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_whole)]
-Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean", "default": False})]
-Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
-Plain = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
-Space = Annotated[str, Field(description="A space's name.", examples=["main"])]
-Path = Annotated[str, Field(min_length=1, description="A path in the space; see Names.", examples=["trip/film.mkv"])]
-Folder = Annotated[str, Field(description="A folder's path, with or without its slash at the end.", examples=["trip/"])]
-Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Seconds = Annotated[float, Field(ge=0.1, lt=1e10), AfterValidator(_finite)]
-OnConflict = Literal["replace", "rename", "refuse"]
-Tag = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
-Metadata = Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], JsonValue], Field(
-    description="A merge patch (RFC 7396): members are set, those that are null are removed.")]
-Tags = Annotated[list[Tag], Field(max_length=MAX_TAGS, description="All tags from now on.")]
-Etags = Annotated[str, Field(description="As the field If-Match: only if the file's content is this one.")]
-Password = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
-Name = Annotated[str, Field(max_length=200, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
-LIMIT = Annotated[int, Field(ge=1, le=1000, description="The most that a page holds."), BeforeValidator(_digits)]
-CURSOR = Annotated[Plain | None, Field(description="`next` of the page before.")]
-
-
 # --- queries -------------------------------------------------------------------------------------------------------
 
 
 class PageQuery(Query):
     """Which page of a list."""
 
-    limit: LIMIT = 100
-    cursor: CURSOR = None
+    limit: Limit = 100
+    cursor: Cursor = None
 
 
 class SpaceQuery(PageQuery):
@@ -148,8 +90,7 @@ class FilesQuery(SpaceQuery):
 class ContentQuery(Query):
     """Which content, and how a browser takes it."""
 
-    version: Annotated[Annotated[int, Field(ge=0, le=999_999_999), BeforeValidator(_digits)] | None,
-                       Field(description="The content that had this number.")] = None
+    version: Annotated[VersionNumber | None, Field(description="The content that had this number.")] = None
     download: Annotated[str | None, Field(description="If it is there, a browser saves and doesn't show.")] = None
 
 
@@ -195,7 +136,7 @@ class AuditQuery(Query):
     file_id: Id | None = None
     since: Annotated[Instant | None, Field(description="Not before this time.")] = None
     until: Annotated[Instant | None, Field(description="Before this time.")] = None
-    limit: LIMIT = 100
+    limit: Limit = 100
     cursor: Annotated[Count | None, Field(description="`next` of the page before.")] = None
     format: Annotated[Literal["json", "ndjson"], Field(description="`ndjson`: all that there is, an object a line.")] = "json"
 
@@ -294,91 +235,6 @@ class ZipNew(Body):
 class TokenNew(Body):
     """A token to be made."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+    name: TokenName
     scopes: Annotated[list[str], Field(min_length=1, max_length=1000, examples=[["main:read,write"]])]
     expires_in: Annotated[Seconds | None, Field(description="Seconds from now.")] = None
-
-
-# --- many at once --------------------------------------------------------------------------------------------------
-
-
-class OnFile(Body):
-    """What is done with one file, named by id or by its place."""
-
-    model_config = ConfigDict(json_schema_extra={"oneOf": [
-        {"required": ["id"], "properties": {"id": {"type": "string"}, "path": {"type": "null"}}},
-        {"required": ["path"], "properties": {"id": {"type": "null"}, "path": {"type": "string"}}}]})
-
-    id: Id | None = None
-    space: Space | None = None
-    path: Path | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> OnFile:
-        if (self.id is None) == (self.path is None):
-            raise ValueError("name the file by id, or by space and path")
-        return self
-
-
-class Guarded(OnFile):
-    """The same, with a guard."""
-
-    if_match: Etags | None = None
-
-
-class BulkMove(Guarded):
-    """Move a file."""
-
-    op: Literal["move"]
-    to_space: Space | None = None
-    to: Path
-    on_conflict: OnConflict = "refuse"
-
-
-class BulkCopy(OnFile):
-    """Copy a file."""
-
-    op: Literal["copy"]
-    to_space: Space | None = None
-    to: Path
-    on_conflict: OnConflict = "refuse"
-
-
-class BulkUpdate(Guarded):
-    """Change metadata and tags."""
-
-    op: Literal["update"]
-    metadata: Metadata | None = None
-    tags: Tags | None = None
-
-
-class BulkDelete(Guarded):
-    """Delete a file."""
-
-    op: Literal["delete"]
-    permanent: bool = False
-
-
-class BulkRestore(Body):
-    """Have a file back from the trash."""
-
-    op: Literal["restore"]
-    id: Id
-    path: Path | None = None
-    on_conflict: OnConflict = "refuse"
-
-
-class BulkPurge(Body):
-    """Remove a file from the trash."""
-
-    op: Literal["purge"]
-    id: Id
-
-
-Operation = BulkMove | BulkCopy | BulkUpdate | BulkDelete | BulkRestore | BulkPurge
-
-
-class Bulk(Body):
-    """Operations, done one after another, each for itself."""
-
-    operations: Annotated[list[Annotated[Operation, Field(discriminator="op")]], Field(min_length=1, max_length=MAX_OPERATIONS)]
