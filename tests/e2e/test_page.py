@@ -137,6 +137,7 @@ def test_a_folder_and_an_inbox_for_others(page: Any, site: Site, chromium: Any, 
     stranger.goto(shared)
     stranger.get_by_label("Password").fill("sesame")
     stranger.get_by_role("button", name="Open").click()
+    stranger.get_by_role("link", name="Download seen.txt").wait_for()
     assert rows(stranger) == ["seen.txt"]
     with stranger.expect_download() as download:
         stranger.get_by_role("link", name="Download seen.txt").click()
