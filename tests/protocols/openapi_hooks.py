@@ -20,7 +20,7 @@ FIELDS = ("name", "folders", "Content-Disposition", "If-Match", "If-None-Match",
 FACTS = ("cursor", "scope", "folder")
 """What a refusal may be about. A ``name`` and ``tags`` are printable, a ``scope`` names a space, a ``folder`` can't go into itself."""
 MESSAGES = ("Missing parameters", "No file uploaded", "No selected file", "chunks came, not", "a header of a part", "two files of the form",
-            "has no name", "the form", "a part", "boundary", "name the body by")
+            "has no name", "is no text", "the form", "a part", "boundary", "name the body by")
 """What is wrong with a form, whose parts' heads no schema describes."""
 
 
