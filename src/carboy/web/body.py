@@ -46,7 +46,9 @@ class ChunkedSource:
         except Exception as error:
             if type(error).__module__ != "gunicorn.http.errors":
                 raise
-            raise InvalidRequest(f"the chunked body is malformed: {error}") from error
+            if not _is_early_end(error):
+                raise InvalidRequest(f"the chunked body is malformed: {error}") from error
+            self.ended = "stopped" if self._stopped else "cut"
         finally:
             self._body.failed = self.ended != "complete"
 
@@ -68,6 +70,11 @@ class ChunkedSource:
                 return
         reader.parser = None
         self.ended = "complete"
+
+
+def _is_early_end(error: Exception) -> bool:
+    """Whether gunicorn's parser says of a chunked body that no more came, rather than something wrong."""
+    return type(error).__name__ == "NoMoreData" or len(getattr(error, "term", b"--")) < 2
 
 
 class InputSource:
