@@ -7,6 +7,7 @@ import os
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def waitress_url(services: Services) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
-    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))  # on its own thread, whose loop ends then
+    with suppress(OSError):  # the loop may have woken by itself, and closed all before it is woken
+        server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))  # on its own thread, whose loop ends then
     thread.join(wire.LIMIT)
     assert not thread.is_alive()
     server.task_dispatcher.shutdown()
