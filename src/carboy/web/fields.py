@@ -69,7 +69,7 @@ def _finite(value: float) -> float:
 _PLAIN = r"^[^\x00-\x1f\x7f]*$"
 Count = Annotated[int, Field(ge=0, le=MAX_SIZE), BeforeValidator(_digits)]
 Whole = Annotated[int, Field(ge=1, le=MAX_SIZE), BeforeValidator(_whole)]
-Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean", "default": False})]
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "string", "enum": ["true", "false", "1", "0", ""]})]
 Instant = Annotated[float, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Plain = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": _PLAIN}), AfterValidator(_plain)]
 Space = Annotated[str, Field(description="A space's name.", examples=["main"])]
