@@ -44,6 +44,9 @@ HEADERS: Mapping[str, str] = {
     "Upload-Length": "How many bytes the whole upload has.",
     "Upload-Defer-Length": "`1`: its length is told later.",
     "Upload-Offset": "Where the body's bytes belong.",
+    "Upload-Complete": "`?1`: with this body the upload is complete; `?0`: more is to come.",
+    "Upload-Draft-Interop-Version": "The version of the draft that the client speaks: 3 to 10.",
+    "Content-Range": "Where the part belongs: `bytes 0-999/5000`, or `*` for a size that isn't known yet.",
     "Upload-Metadata": "Keys and values in base64, among them `filename`.",
     "Upload-Concat": "`partial`, or `final;` and the addresses of the parts.",
     "Upload-Checksum": "An algorithm and what the body hashes to, in base64.",
@@ -135,6 +138,8 @@ def _query(name: str, schema: Json, required: bool) -> Json:
         schema |= next(one for one in schema.pop("anyOf") if one.get("type") != "null")
     if schema.get("default", "") is None:
         del schema["default"]
+    if isinstance(schema.get("default"), bool):  # as a query writes it
+        schema["default"] = str(schema["default"]).lower()
     return {"name": name, "in": "query", "required": required, **({"description": about} if about else {}), "schema": schema}
 
 
