@@ -111,7 +111,7 @@ def test_every_public_name_of_the_package_is_told() -> None:
 
 def test_every_method_of_files_is_told() -> None:
     """The two that the sections leave to others."""
-    assert {"PUT", "POST", "GET", "HEAD", "DELETE"} == set(app._FILES)
+    assert {"PUT", "POST", "GET", "HEAD", "DELETE", "OPTIONS"} == set(app._FILES)
     assert "HEAD works wherever GET does" in text("docs/http.md")
 
 

@@ -122,6 +122,8 @@ class Settings(BaseSettings):
 
     trusted_proxies: tuple[str, ...] = Field((), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed: "
                                                              "`127.0.0.1`, `10.0.0.0/8`. What others say is not.")
+    cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may use Carboy with a token, such as "
+                                                          "`https://app.example`; `*` is all. Cookies never count there.")
     rate_limit: str = Field("", description="How often one principal, or without one an address, may ask: such as `600/minute`, or several "
                                             "with `;` between them. Empty is no limit.")
     login_rate_limit: str = Field("20/minute", description="How many tokens and passwords of one address may be wrong; empty is no limit.")
@@ -129,6 +131,8 @@ class Settings(BaseSettings):
                                                                 "processes of this machine share; `redis://…` serves several, "
                                                                 "and wants the package `redis`.")
 
+    send_104: Literal["auto", "on", "off"] = Field("auto", description="Interim answers (104) to resumable uploads: `auto` sends them "
+                                                                       "to clients that came through no proxy, `on` through proxies too.")
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
@@ -162,6 +166,14 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"{network!r} is neither an address nor a network; write such as 127.0.0.1 or 10.0.0.0/8") from None
         return networks
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s,]+", origin):
+                raise ValueError(f"{origin!r} is no origin; write such as https://app.example, without a path, or *")
+        return tuple(origin if origin == "*" else origin.lower() for origin in origins)
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:

@@ -157,6 +157,8 @@ class Upload:
     failure: str | None = None
     partial: bool = False
     parts: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What the whole must hash to, in hexadecimal by algorithm; "" where the digest is only to be known."""
 
 
 @dataclass(frozen=True, slots=True)

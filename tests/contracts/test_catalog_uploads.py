@@ -17,7 +17,7 @@ from carboy.model import Chunk, Condition, Key, Span, new_id
 class TestUploads:
     def test_an_upload_reads_back_whole(self, catalog: Catalog) -> None:
         upload = an_upload(name="n", size=2**62, chunk_size=5, media_type="a/b", metadata={"a": [1]}, driver_state={"parts": ["x"]},
-                           if_match='"e"')
+                           if_match='"e"', digests={"sha-256": "00ff", "sha-512": ""})
         assert catalog.create_upload(upload) == upload
         progress = catalog.upload(upload.id)
         assert progress is not None

@@ -65,13 +65,14 @@ def file_values(file: File) -> dict[str, Any]:
 def upload_of(row: Row) -> Upload:
     values = dict(zip(uploads.c.keys(), row, strict=True))
     return Upload(**{**values, "metadata": load(values["metadata"]), "driver_state": load(values["driver_state"]),
-                     "partial": bool(values["partial"]), "parts": () if values["parts"] == "[]" else tuple(json.loads(values["parts"]))})
+                     "partial": bool(values["partial"]), "parts": () if values["parts"] == "[]" else tuple(json.loads(values["parts"])),
+                     "digests": load(values["digests"])})
 
 
 def upload_values(upload: Upload) -> dict[str, Any]:
     values = {name: getattr(upload, name) for name in uploads.c.keys()}  # noqa: SIM118 - columns, not a dict
     return {**values, "metadata": dump(upload.metadata), "driver_state": dump(upload.driver_state), "partial": int(upload.partial),
-            "parts": dump_tags(upload.parts)}
+            "parts": dump_tags(upload.parts), "digests": dump(upload.digests)}
 
 
 def spans_of(rows: Iterable[Row]) -> list[Span]:

@@ -200,6 +200,7 @@ uploads = Table(
     Column("failure", TEXT),
     Column("partial", Integer, nullable=False, server_default="0"),
     Column("parts", TEXT, nullable=False, server_default="[]"),
+    Column("digests", TEXT, nullable=False, server_default="{}"),
     sqlite_with_rowid=False,
 )
 OF_PARTS: ColumnElement[bool] = and_(uploads.c.state == RECEIVING, uploads.c.parts != literal_column("'[]'"))

@@ -52,13 +52,15 @@ class Uploads:
     # --- beginning and finding ---
 
     def begin(self, target: Target, *, protocol: str, name: str | None = None, size: int | None = None,
-              chunk_size: int | None = None, partial: bool = False, id: str | None = None) -> Progress:
+              chunk_size: int | None = None, partial: bool = False, id: str | None = None,
+              digests: Mapping[str, str] | None = None) -> Progress:
         """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it. A ``partial`` one is to be part
         of another. An empty one is complete at once. ``id`` is a fresh one of :func:`carboy.model.new_id` where it had to be known before.
+        ``digests`` are what the whole must hash to before it becomes a file (see :class:`carboy.model.Upload`).
 
         Raises TooLarge, QuotaExceeded or StorageFull for a declared size that won't fit.
         """
-        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id).id)
+        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id, digests or {}).id)
 
     def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None) -> Progress:
         """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
@@ -74,7 +76,7 @@ class Uploads:
         return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id).id)
 
     def _begin(self, target: Target, protocol: str, name: str | None, size: int | None, chunk_size: int | None, partial: bool,
-               parts: tuple[str, ...], id: str | None) -> Upload:
+               parts: tuple[str, ...], id: str | None, digests: Mapping[str, str] | None = None) -> Upload:
         limits.check_size(size, limits.largest(self.settings, target.rules))
         storage = self.storages[target.rules.storage]
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
@@ -82,7 +84,7 @@ class Uploads:
             room.check(size)
         with storage.stage(size) as (key, writer):
             upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size, id), partial=partial,
-                             parts=parts)
+                             parts=parts, digests=digests or {})
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
@@ -128,6 +130,12 @@ class Uploads:
         limits.check_size(size, self.most(upload, 0, None))
         self.record(upload, [], size=size)
         return self.progress(upload.id)
+
+    def name(self, upload: Upload, path: str) -> Upload:
+        """Where its file is to go, whole and clean, for an upload that was begun before that was known. Raises UploadGone."""
+        if not self.catalog.name_upload(upload.id, path):
+            raise UploadGone("the upload takes no more bytes", upload=upload.id)
+        return replace(upload, path=path)
 
     def named(self, space: str, owner: str | None, name: str) -> Progress | None:
         """The receiving upload with the client's own name for it, else the last completed one."""
@@ -256,11 +264,11 @@ class Uploads:
 
     def complete(self, progress: Progress, *, blob: Blob | None = None) -> Placed:
         """A covered upload becomes its file; repeatable. Raises UnsupportedType, PreconditionFailed or PathConflict, and
-        then the bytes stay until the upload expires."""
+        then the bytes stay until the upload expires; DigestMismatch, and then the upload has failed for good."""
         upload = progress.upload
         storage = self.storages[upload.storage]
         rules = self._rules(upload.space)
-        blob = blob or self._blob(progress, storage)
+        blob = self._proved(upload, blob or self._blob(progress, storage), storage)
         head = b"".join(storage.read(blob.key, Span(0, min(blob.size, streams.HEAD_SIZE))))
         target = self._target(upload, rules)
         now = self.clock()
@@ -366,6 +374,20 @@ class Uploads:
         storage.seal(upload.key, size, upload.driver_state)
         crc = progress.spans[0].crc if size else 0
         return Blob(upload.key[3:], upload.storage, upload.key, size, crc, None, self.clock())
+
+    def _proved(self, upload: Upload, blob: Blob, storage: Storage) -> Blob:
+        """The blob, read once more where the upload says what its whole must hash to."""
+        if not upload.digests:
+            return blob
+        running = {name: checksums.new(name) for name in upload.digests}
+        for piece in storage.read(blob.key, Span(0, blob.size)):
+            for digest in running.values():
+                digest.update(piece)
+        for name, expected in upload.digests.items():
+            if expected and running[name].digest().hex() != expected:
+                self.give_up(upload, "digest_mismatch")
+                raise streams.digest_error(name, bytes.fromhex(expected), running[name].digest())
+        return replace(blob, sha256=running["sha-256"].digest() if "sha-256" in running else blob.sha256)
 
     def _rules(self, space: str) -> SpaceSettings:
         rules = self.settings.spaces.get(space)

@@ -19,9 +19,10 @@ from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
 from carboy.web import api, describing, http, located, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
+from carboy.web.cors import Cors
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
-from carboy.web.protocols import classic, raw, tus
+from carboy.web.protocols import classic, raw, resumable, tus, widgets
 from carboy.web.proxies import Proxies
 from carboy.web.rates import Rates
 from carboy.web.reference import Reference
@@ -31,11 +32,12 @@ from carboy.web.slots import Slots
 log = logging.getLogger("carboy")
 
 GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
-                                           "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES}
+                                           "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES,
+                                           "resumable": resumable.ROUTES, "widgets": widgets.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
 _GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
-                                 "DELETE": api.delete_at}
+                                 "DELETE": api.delete_at, "OPTIONS": resumable.options_of_files}
 
 
 _UNLIMITED = ("healthz", "readyz", "static/")
@@ -54,7 +56,8 @@ class Application:
                         BufferPool(), Rates(settings), identify=identify, reference=Reference(_described(expose)),
                         page=settings.page and "page" in expose)
         self._proxies = Proxies(settings.trusted_proxies)
-        self._files = "files" in expose
+        self._cors = Cors(settings.cors_origins)
+        self._files, self._resumable = "files" in expose, "resumable" in expose
         served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
         groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
         self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler) for group in groups for route in group],
@@ -66,9 +69,13 @@ class Application:
     def respond(self, environ: dict[str, Any]) -> Response:
         """The answer to the request: a problem where it fails, whatever it fails with."""
         environ["REMOTE_ADDR"] = self._proxies.client(environ)
+        if preflight := self._cors.preflight(environ):
+            return preflight
         call = Call(self._web, environ)
         with mounted_at(str(environ.get("SCRIPT_NAME", ""))):
-            return self._respond(call)
+            response = self._respond(call)
+        self._cors.mark(response, call.header("Origin"))
+        return response
 
     def _respond(self, call: Call) -> Response:
         try:
@@ -104,6 +111,8 @@ class Application:
         handler = _FILES.get(call.method)
         if handler is None:
             raise MethodNotAllowed(["GET", "HEAD", *(["POST"] if path.endswith("/") else ["PUT", "DELETE"])])
+        if ("HTTP_UPLOAD_COMPLETE" in call.environ or "HTTP_UPLOAD_INCOMPLETE" in call.environ) and self._begins_upload(call):
+            handler = resumable.create
         _, space, *rest = path.split("/", 2)
         if not space:
             raise InvalidName("the address is /files/SPACE/PATH", rule="empty")
@@ -111,6 +120,9 @@ class Application:
             right = address(f"/files/{quote(space)}/")
             raise NotFound(f"the space's folder is at {right}", right=right)
         return handler(call, space=space, path=rest[0])
+
+    def _begins_upload(self, call: Call) -> bool:
+        return self._resumable and call.method in ("PUT", "POST") and resumable.is_meant(call)
 
 
 def _problem(call: Call, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""``/api/v1/uploads`` and ``/uploads``: transfers under way."""
+"""``/api/v1/uploads``: transfers under way."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def list_uploads(call: Call) -> Response:
 
 def get_upload(call: Call, id: str) -> Response:
     """What came and which spans are missing, so that any client can resume."""
-    return json_response(upload_json(call.services.files, _upload(call, id)))
+    return json_response(upload_json(call.services.files, upload_of(call, id)))
 
 
 def cancel_upload(call: Call, id: str) -> Response:
     """204; the bytes go. 410 where it was no longer under way."""
-    call.services.uploads.cancel(_upload(call, id).upload)
+    call.services.uploads.cancel(upload_of(call, id).upload)
     return no_content()
 
 
-def _upload(call: Call, id: str) -> Progress:
+def upload_of(call: Call, id: str) -> Progress:
     """Uploads are private to their creator."""
     if call.principal.kind == "nobody":
         raise Unauthenticated("send a token as 'Authorization: Bearer …'")
@@ -56,6 +56,4 @@ ROUTES = (
           Doc("Uploads under way", _TAG, query=schemas.UploadsQuery, answers={200: answers.UploadPage})),
     Route("/api/v1/uploads/<id>", ("GET",), get_upload, _GET),
     Route("/api/v1/uploads/<id>", ("DELETE",), cancel_upload, _CANCEL),
-    Route("/uploads/<id>", ("GET",), get_upload, _GET),
-    Route("/uploads/<id>", ("DELETE",), cancel_upload, _CANCEL),
 )

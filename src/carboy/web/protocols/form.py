@@ -3,27 +3,22 @@ itself by Content-Disposition."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
-from multipart import parse_content_disposition
 from werkzeug import Response
 
 from carboy.engine.names import clean_folder, clean_name, clean_path
 from carboy.engine.receive import Around, Delivery, Incoming, Target, uncounted
-from carboy.errors import InvalidName, InvalidRequest, NotFound
+from carboy.errors import InvalidRequest, NotFound
 from carboy.model import Placed
 from carboy.web import http
 from carboy.web.call import Call
+from carboy.web.disposition import name_in
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
 from carboy.web.render import address, file_json, json_response
 from carboy.web.whole import receive
-
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-_EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^\s;]*)", re.IGNORECASE)
-
 
 Answer = Callable[[list[Placed]], Response]
 
@@ -45,22 +40,11 @@ def post(call: Call, space: str, path: str, *, answer: Answer | None = None) -> 
 
 
 def _raw(call: Call, folder: Target) -> Response:
-    name = _name_in(call.header("Content-Disposition") or "")
+    name = name_in(call.header("Content-Disposition") or "")
     if not name:
         raise InvalidRequest("send a multipart/form-data form, or name the body by Content-Disposition: attachment; filename=…",
                              field="Content-Disposition")
     return receive(call, replace(folder, path=_path(folder, name), condition=http.condition_of(call.request.headers)))
-
-
-def _name_in(disposition: str) -> str:
-    """The name that a body gives itself: ``filename*``, else ``filename`` (RFC 6266 section 4.3), in UTF-8; "" where there is
-    none."""
-    extended = _EXTENDED.search(_QUOTED.sub("", disposition))
-    name = unquote_to_bytes(extended[1]) if extended else (parse_content_disposition(disposition)[2] or "").encode("latin-1")
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise InvalidName("the name in Content-Disposition is not UTF-8; write filename*=UTF-8''…", rule="utf8") from None
 
 
 def _path(folder: Target, name: str) -> str:
