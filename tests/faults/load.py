@@ -19,7 +19,7 @@ OPEN_CHUNKED = 6
 
 STEPS = {"put_small": 8, "put_large": 2, "replace": 4, "delete": 3, "form": 3, "album": 2, "send_chunk": 14, "send_part": 10}
 
-PROTOCOLS: tuple[Protocol, ...] = ("tus",)
+PROTOCOLS: tuple[Protocol, ...] = ("tus", "draft")
 
 
 class Load:
@@ -168,7 +168,8 @@ class LoadClient:
         if self._lost:
             self._lost = not self._asked("stand", upload, lambda: upload.stand(self._client))
         elif not upload.told:
-            first = min(upload.content.size, self._size(256 * KIB)) if self._chance.random() < 0.5 else 0
+            most = upload.content.size - (upload.protocol == "draft")  # all at once is no upload there, but a file at its address
+            first = min(most, self._size(256 * KIB)) if self._chance.random() < 0.5 else 0
             if not self._asked("create", upload, lambda: upload.create(self._client, first), first):
                 self._upload = None
         elif not self._asked("append", upload, lambda: upload.append(self._client, self._size(2 * MIB))):
