@@ -243,6 +243,9 @@ class Catalog(Protocol):
 
     def upload(self, id: str) -> Progress | None: ...
 
+    def name_upload(self, id: str, path: str) -> bool:
+        """Where a receiving upload's file is to go. False unless it is receiving."""
+
     def upload_named(self, space: str, owner: str | None, name: str) -> Progress | None:
         """The receiving one if there is one, else the one that completed last."""
 

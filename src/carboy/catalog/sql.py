@@ -189,6 +189,9 @@ class SqlCatalog(SqlFinding):
     def upload(self, id: str) -> Progress | None:
         return self._database.view(lambda session: uploads.progress(session, id))
 
+    def name_upload(self, id: str, path: str) -> bool:
+        return self._database.write(lambda session: uploads.rename(session, id, path))
+
     def upload_named(self, space: str, owner: str | None, name: str) -> Progress | None:
         return self._database.view(lambda session: uploads.named(session, space, owner, name))
 

@@ -34,6 +34,7 @@ _TOUCH = update(uploads).where(_ID).values(
     {name: bindparam(name) for name in ("size", "driver_state", "touched_at", "expires_at")})
 _END = update(uploads).where(_ID).values(
     {name: bindparam(name) for name in ("state", "file_id", "failure", "touched_at", "expires_at")})
+_RENAME = update(uploads).where(_ID, uploads.c.state == RECEIVING).values(path=bindparam("path"))
 _SPANS = select(spans.c.start, spans.c.end, spans.c.crc).where(_OF).order_by(spans.c.start)
 _ADD_SPAN = insert(spans)
 _GROW_SPAN = update(spans).where(_OF, spans.c.start == bindparam("at")).values(end=bindparam("end"), crc=bindparam("crc"))
@@ -117,6 +118,10 @@ def lock(session: Session, id: str) -> Upload:
     if row is None:
         raise NotFound("there is no such upload", upload=id)
     return rows.upload_of(row)
+
+
+def rename(session: Session, id: str, path: str) -> bool:
+    return session.run(_RENAME, id=id, path=path) == 1
 
 
 def require_receiving(upload: Upload) -> None:

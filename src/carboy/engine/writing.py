@@ -107,8 +107,8 @@ class Piece:
 
     def __init__(self, uploads: Recorder, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
         self.kept = False
+        self.key = key
         self._uploads = uploads
-        self._key = key
         self._writer = writer
         self._digests = digests
         self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests])
@@ -125,7 +125,7 @@ class Piece:
         """Sync it and note it as the upload's chunk ``index``, in the place of an earlier one."""
         self._writer.flush()
         spans = self._pump.spans()
-        chunk = Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self._key)
+        chunk = Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self.key)
         try:
             progress = self._uploads.record(upload, [], chunk)
         except CommitUnknown:

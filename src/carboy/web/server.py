@@ -19,6 +19,7 @@ from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.web import access, worker
 from carboy.web.app import Application
+from carboy.web.cors import Cors
 from carboy.web.tls import context_of
 from carboy.web.upkeep import Upkeep
 
@@ -32,6 +33,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.settings = settings
         self.services = services
         self.header_timeout = settings.header_timeout
+        self.cors = Cors(settings.cors_origins)
         self.tls = tls
         super().__init__()
 

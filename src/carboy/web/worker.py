@@ -40,6 +40,7 @@ from carboy.web.logs import begin_request
 
 MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+_ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINGER = 2.0
 _BREATH = 0.02
@@ -74,6 +75,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._heads: OrderedDict[TConn, float] = OrderedDict()
         self._lingering: OrderedDict[TConn, float] = OrderedDict()
+        self._serving = threading.local()
 
     def init_process(self) -> None:
         threading.stack_size(_STACK)
@@ -164,6 +166,9 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             self._dispatch(conn, head)
 
     def _dispatch(self, conn: TConn, head: bytearray) -> None:
+        if self.app.cors.on:
+            found = _ORIGIN.search(head)
+            conn.origin = found[1].decode("latin-1") if found else None
         conn.parser.unreader.unread(bytes(head))
         self.enqueue_req(conn)
 
@@ -193,6 +198,10 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             end(conn)
 
     # --- the end of a request ---
+
+    def handle(self, conn: TConn) -> Any:
+        self._serving.origin = getattr(conn, "origin", None)
+        return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other, and so is one that
@@ -235,7 +244,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     # --- closing ---
 
     def _refuse(self, conn: TConn, refusal: HTTPException) -> None:
-        self._answer_problem(conn.sock, conn.client, refusal)
+        self._answer_problem(conn.sock, conn.client, refusal, getattr(conn, "origin", None))
         self._linger(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
@@ -247,12 +256,13 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
             refusal = InternalServerError()
         elif isinstance(exc, errors.InvalidHeader) and _TOKEN.fullmatch(str(exc.hdr)):
             refusal = BadRequest(f"The header field {exc.hdr} is malformed, or contradicts another.")
-        self._answer_problem(client, addr, refusal)
+        self._answer_problem(client, addr, refusal, self._serving.origin)
 
-    def _answer_problem(self, sock: socket.socket, client: Any, refusal: HTTPException) -> None:
+    def _answer_problem(self, sock: socket.socket, client: Any, refusal: HTTPException, origin: str | None) -> None:
         id = begin_request()
         answer = http.problem(refusal, id)
         answer.headers["X-Request-ID"] = id
+        self.app.cors.mark(answer, origin)
         if self.app.settings.access_log:
             access.log_refusal(client[0] if isinstance(client, tuple) else "", refusal.code)
         try:
