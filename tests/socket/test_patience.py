@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wire
 from fixtures_server import Server, ServerFactory, eventually
-from wire import Connection
+from gunicorn.http.body import LengthReader
+from gunicorn.http.unreader import SocketUnreader
+from wire import LIMIT, Connection
+
+from carboy.streams import BufferPool, Pace
+from carboy.web.body_socket import SocketSource
 
 THREADS = ("--threads", "24")
 BODIES = 20
@@ -320,3 +328,26 @@ def test_an_idle_server_stops_at_once_with_kept_connections(server: ServerFactor
         assert kept.request("GET", "/healthz").status == 200
         assert one.stop(signal.SIGTERM) == 0
         assert kept.at_end()
+
+
+@pytest.mark.parametrize("first", [1, 100, 16 * 1024 - 1, 16 * 1024, 40_000])
+@pytest.mark.parametrize("rest", [32 * 1024 + 1, 34_364, 48 * 1024, 48 * 1024 + 1, 150_000, 3 * 2**20])
+def test_nothing_waits_for_more_bytes_than_are_to_come(first: int, rest: int) -> None:
+    """The kernel wakes the thread when so many bytes are there: were they more than the rest, it would wait its two seconds in vain."""
+    data = os.urandom(first + rest)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        server = listener.accept()[0]
+        with server, ThreadPoolExecutor(1) as sending:
+            source = SocketSource(server, LengthReader(SocketUnreader(server), len(data)), BufferPool(), Pace(LIMIT, 0, LIMIT))
+            pieces, left, got = source.lend(), len(data), bytearray()
+            client.sendall(data[:first])
+            sent = None
+            while left:
+                piece = next(pieces)
+                assert server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) <= left
+                got += piece
+                left -= len(piece)
+                if sent is None and len(got) >= first:
+                    sent = sending.submit(client.sendall, data[first:])
+            assert list(pieces) == []
+    assert (bytes(got), source.ended) == (data, "complete")

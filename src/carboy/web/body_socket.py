@@ -98,6 +98,8 @@ class SocketSource:
                 yield buffer[:size]
         if size == self._size:
             self._grow()
+            if self._mark > self._reader.length:  # more than will come
+                self._set_mark(1)
         elif self.ended == "open":
             self._set_mark(PATIENT_MARK if self._reader.length > PATIENT_MARK else 1)
         if self._pace.slow():
