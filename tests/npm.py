@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def installed(name: str) -> Path:
         pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
     folder = CLIENTS / name
     lock, mark = folder / "package-lock.json", folder / "node_modules" / ".installed"
-    with (folder / ".lock").open("w") as one_at_a_time:
+    with (Path(tempfile.gettempdir()) / f"carboy-npm-{name}.lock").open("w") as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         if not mark.is_file() or mark.read_bytes() != lock.read_bytes():
             subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True, capture_output=True, timeout=300)
