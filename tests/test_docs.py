@@ -27,7 +27,7 @@ from carboy.web import app, calls, extension, forms, http
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-ROUTE_PAGES = ("docs/http.md", "docs/api.md", "docs/classic.md")
+ROUTE_PAGES = ("docs/http.md", "docs/api.md", "docs/classic.md", "docs/resumable.md")
 ROUTE_TABLES = ("docs/page.md",)
 
 

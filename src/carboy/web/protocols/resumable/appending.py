@@ -9,7 +9,7 @@ from typing import TypeVar
 from werkzeug import Response
 from werkzeug.exceptions import UnsupportedMediaType
 
-from carboy.errors import Conflict, Forbidden, InvalidRequest, MissingBytes, OffsetMismatch, TooLarge
+from carboy.errors import Conflict, Forbidden, InvalidRequest, MissingBytes, OffsetMismatch, TooLarge, UploadGone
 from carboy.model import Placed, Progress, Upload
 from carboy.streams import Source, ending_error
 from carboy.web.api.uploads import upload_of
@@ -167,6 +167,8 @@ def _guarded(call: Call, upload: Upload, write: Callable[[], T]) -> T:
             call.always = {**call.always, **told_limits(call, fields.version(call.header(fields.VERSION_FIELD)), upload)}
             raise
         raise past_the_length(call, upload, error) from None
+    except UploadGone:
+        raise over(upload_of(call, upload.id).upload, brings=True) from None
     except Exception:
         tell_if_all_came(call, upload)
         raise
@@ -175,7 +177,7 @@ def _guarded(call: Call, upload: Upload, write: Callable[[], T]) -> T:
 def tell_if_all_came(call: Call, upload: Upload) -> None:
     """What is answered says so where every byte of the upload is there."""
     known = call.services.catalog.upload(upload.id)
-    if known and known.covered:
+    if known and (known.covered or known.upload.failure == "digest_mismatch"):
         version = fields.version(call.header(fields.VERSION_FIELD))
         call.always = {**call.always, **fields.told_completeness(version, True)}
 
