@@ -66,16 +66,16 @@ def test_the_last_chunk_may_come_several_times_at_once(start: Start) -> None:
 
 
 def test_bytes_past_the_end_never_reach_a_file_that_is_complete(start: Start) -> None:
-    """A chunk too many has begun, without a byte yet, when the client completes without it."""
+    """A chunk too many has begun, with a byte, when the client completes without it."""
     server = start()
     client = server.client()
     assert client.chunk("u", 0, CONTENT.read(0, MIB), chunk_size=MIB).ok
     head, tail = chunk_request("u", 1, MIB, chunk_size=MIB)
-    late = begin(server, head, b"")
+    late = begin(server, head, CONTENT.read(MIB, MIB + 1))
     client.complete("u", 1)  # 200, or 409 where the late one holds the room past the end by now
-    late.sendall(CONTENT.read(MIB, 2 * MIB) + tail)
-    assert b" 200 " not in answered(late)
-    late.close()
+    late.sendall(CONTENT.read(MIB + 1, 2 * MIB) + tail)
+    with late:
+        assert b" 200 " not in answered(late)
     until(lambda: client.complete("u", 1).ok, "it can be completed")
     assert client.get("u").body == CONTENT.read(0, MIB)
     assert server.audit() == []

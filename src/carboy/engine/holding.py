@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from carboy.errors import Conflict
+
+_PATIENCE = 5.0
 
 
 class Removal:
@@ -33,10 +37,11 @@ class Removal:
 
     @contextmanager
     def allowed(self) -> Iterator[bool]:
-        """Whether bytes may be removed now; nobody begins to copy them meanwhile."""
+        """Whether bytes may be removed now; nobody begins to copy them meanwhile. Another who removes is waited for, who copies is not:
+        that takes longer."""
         file = self._open()
         try:
-            yield _taken(file)
+            yield _taken(file, _PATIENCE)
         finally:
             os.close(file)
 
@@ -56,9 +61,14 @@ def alone(path: Path, otherwise: str) -> Iterator[None]:
         os.close(file)
 
 
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _taken(file: int, patience: float = 0.0) -> bool:
+    until, pause = time.monotonic() + patience, threading.Event()
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            pause.wait(0.02)
+        else:
+            return True
