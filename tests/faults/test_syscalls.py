@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,11 +11,38 @@ import pytest
 from faults import mutants, syscalls
 from faults.journal import Content
 from faults.mutants import Mutant
+from faults.runner import Answer, Client
 from faults.syscalls import Operation
 
 SMALL, LARGE = Content(1, 5000), Content(2, 3 * 2**20)
 STRIDE = 70_000
 WRONG_MD5 = base64.b64encode(bytes(16)).decode()
+
+
+class Parts:
+    """Two partial tus uploads, and the one that they make together; the server gives them their addresses."""
+
+    def __init__(self) -> None:
+        self._addresses: list[str] = []
+
+    def send(self, client: Client, content: Content) -> Answer:
+        answer = client.ask("POST", "/tus/main/", content.read(), Tus_Resumable="1.0.0", Upload_Length=str(content.size),
+                            Upload_Concat="partial", Content_Type="application/offset+octet-stream")
+        self._addresses = [*self._addresses[-1:], answer.headers["Location"]]
+        return answer
+
+    def join(self, client: Client) -> Answer:
+        return client.ask("POST", "/tus/main/", b"", Tus_Resumable="1.0.0", Upload_Concat=f"final;{' '.join(self._addresses)}")
+
+
+PARTS = threading.local()
+
+
+def parts() -> Parts:
+    """Of the server that this thread traces."""
+    PARTS.kept = getattr(PARTS, "kept", None) or Parts()
+    return PARTS.kept  # type: ignore[no-any-return]
+
 
 OPERATIONS = (
     Operation("a PUT", lambda client: client.put("one", SMALL.read()), 1),
@@ -34,6 +62,9 @@ OPERATIONS = (
     Operation("a chunk of no known place", lambda client: client.chunk("b", 1, SMALL.read()), 1),
     Operation("another", lambda client: client.chunk("b", 0, LARGE.read(0, STRIDE)), 1),
     Operation("joining them", lambda client: client.complete("b", 2), 1),
+    Operation("a part of an upload", lambda client: parts().send(client, SMALL), 1, whole=False),
+    Operation("another part", lambda client: parts().send(client, LARGE), 1, whole=False),
+    Operation("an upload of these parts", lambda client: parts().join(client), 1, whole=False),
     Operation("a delete", lambda client: client.delete("large"), 0),
 )
 

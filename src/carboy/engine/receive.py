@@ -161,9 +161,7 @@ class Delivery:
         """Sync all, then place all in one transaction; the first is also entered ``as_upload``. Raises what ``Catalog.place`` and the
         storage raise."""
         now = self._receiver.clock()
-        self._flush()
-        placements = [incoming.placement(storage.name, now)
-                      for incoming, storage in zip(self._incoming, self._storages, strict=True)]
+        placements = self._synced(now)
         try:
             placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None,
                                                   by=self._incoming[0].target.by if self._incoming else None,
@@ -183,9 +181,7 @@ class Delivery:
     def stage(self, expires_at: float) -> list[Shelved]:
         """Sync all, then keep all in one transaction as staged files. Raises what ``Catalog.stage`` and the storage raise."""
         now = self._receiver.clock()
-        self._flush()
-        placements = [incoming.placement(storage.name, now)
-                      for incoming, storage in zip(self._incoming, self._storages, strict=True)]
+        placements = self._synced(now)
         try:
             staged = self._receiver.catalog.stage(placements, now=now, expires_at=expires_at)
         except CommitUnknown:
@@ -205,6 +201,11 @@ class Delivery:
             storage.delete(incoming.key)
         if self._reservation:
             self._receiver.catalog.release(self._reservation.id)
+
+    def _synced(self, now: float) -> list[Placement]:
+        """What is to be placed, all of it on stable storage."""
+        self._flush()
+        return [incoming.placement(storage.name, now) for incoming, storage in zip(self._incoming, self._storages, strict=True)]
 
     def _flush(self) -> None:
         """Sync all files, several at once: a file system that journals syncs them together."""
