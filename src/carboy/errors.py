@@ -163,6 +163,18 @@ class MissingBytes(Conflict):
     code, title = "missing_bytes", "Parts of the upload are missing"
 
 
+class RequestUnderWay(Conflict):
+    """The first request with this Idempotency-Key is not answered yet. Try again shortly."""
+
+    code, title = "request_under_way", "The first request with this key is under way"
+
+
+class KeyReused(CarboyError):
+    """The Idempotency-Key was used for another request."""
+
+    code, title = "key_reused", "The key belongs to another request"
+
+
 class RangeBusy(Conflict):
     """Another request is writing some of these bytes now. Trying again later is right."""
 

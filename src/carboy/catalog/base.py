@@ -324,6 +324,18 @@ class Catalog(Protocol):
     def miscounted(self) -> list[str]:
         """Folder sums and usage that are not what the files add up to, in words; for fsck."""
 
+    # --- answers ---
+    def claim_answer(self, principal: str, key: str, fingerprint: bytes, *, now: float,
+                     expires_at: float) -> tuple[bytes, str | None] | None:
+        """The key is this request's until then: None. Or the fingerprint of the request that has it, and what that was answered, None
+        while it is under way."""
+
+    def keep_answer(self, principal: str, key: str, answer: str | None, *, expires_at: float) -> None:
+        """What the request was answered, until then. None: it is still under way, until then at least."""
+
+    def drop_answer(self, principal: str, key: str) -> None:
+        """The key is nobody's again."""
+
     # --- tokens ---
     def add_token(self, token: Token, secret_sha256: bytes, *, by: Act | None = None) -> None: ...
 

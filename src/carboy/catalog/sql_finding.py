@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carboy.catalog import auditing, links, listing, searching, texts, tokens, zips
+from carboy.catalog import answers, auditing, links, listing, searching, texts, tokens, zips
 from carboy.catalog.sessions import Database
 from carboy.model import Act, AuditEntry, Blob, Filter, Folder, Link, Page, SortKey, Token, Usage, Zip
 
@@ -55,6 +55,18 @@ class SqlFinding:
 
     def revoke_link(self, id: str, *, now: float, by: Act | None = None) -> bool:
         return self._database.write(lambda session: links.revoke(session, id, now, by))
+
+    # --- answers ---
+
+    def claim_answer(self, principal: str, key: str, fingerprint: bytes, *, now: float,
+                     expires_at: float) -> tuple[bytes, str | None] | None:
+        return self._database.write(lambda session: answers.claim(session, principal, key, fingerprint, now, expires_at))
+
+    def keep_answer(self, principal: str, key: str, answer: str | None, *, expires_at: float) -> None:
+        self._database.write(lambda session: answers.keep(session, principal, key, answer, expires_at))
+
+    def drop_answer(self, principal: str, key: str) -> None:
+        self._database.write(lambda session: answers.drop(session, principal, key))
 
     # --- audit, zips, secrets ---
 

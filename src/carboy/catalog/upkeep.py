@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
-from carboy.catalog import auditing, links, rows, zips
+from carboy.catalog import answers, auditing, links, rows, zips
 from carboy.catalog.reservations import lapse
 from carboy.catalog.sessions import Session, among, among_values, padded
 from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, files, instances, uploads
@@ -81,7 +81,7 @@ def set_sha256(session: Session, blob_id: str, sha256: bytes) -> None:
 
 def purge(session: Session, now: float, audit_before: float) -> int:
     return (lapse(session, now) + session.run(_ENDED, now=now) + session.run(_GONE, seen=now - _SILENT) + zips.forget(session, now)
-            + links.forget(session, now) + auditing.forget(session, audit_before))
+            + links.forget(session, now) + answers.forget(session, now) + auditing.forget(session, audit_before))
 
 
 def heartbeat(session: Session, instance: str, now: float, host: str, pid: int) -> None:

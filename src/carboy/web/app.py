@@ -17,7 +17,7 @@ from werkzeug.routing import Map, Rule
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
-from carboy.web import api, describing, http, located, ops, shared
+from carboy.web import api, describing, http, idempotency, located, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.cors import Cors
 from carboy.web.logs import escaped
@@ -79,7 +79,8 @@ class Application:
 
     def _respond(self, call: Call) -> Response:
         try:
-            response = self._answer(call)
+            keyed = "HTTP_IDEMPOTENCY_KEY" in call.environ and call.method in idempotency.METHODS
+            response = idempotency.once(call, self._answer) if keyed else self._answer(call)
         except (CarboyError, HTTPException) as error:
             response = _problem(call, error)
             if response.status_code >= 500:

@@ -49,6 +49,8 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "offset_mismatch": 409,
     "missing_bytes": 409,
     "range_busy": 409,
+    "request_under_way": 409,
+    "key_reused": 422,
     "upload_gone": 410,
     "busy": 503,
     "storage_full": 507,
@@ -64,7 +66,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
 })
 """The status of each error code."""
 
-_RETRY_AFTER = {"busy": 5, "range_busy": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60,
+_RETRY_AFTER = {"busy": 5, "range_busy": 1, "request_under_way": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60,
                 "rate_limited": 1}
 """Seconds after which trying again is sensible."""
 
