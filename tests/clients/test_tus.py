@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -258,17 +260,53 @@ def test_uppy_in_a_browser(site: Site, bundle: str, browser: Any) -> None:
     page.close()
 
 
-# --- curl ----------------------------------------------------------------------------------------------------------
+# --- as docs/tus.md has it -----------------------------------------------------------------------------------------
 
 
-def test_curl_as_the_documentation_has_it(site: Site, sent: Path, data: bytes) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "tus.md").read_text()
-    [script] = [block.split("```")[0] for block in text.split("```sh\n")[1:] if "Upload-Defer-Length" not in block]
-    script = script.replace("http://127.0.0.1:8080", site.server.url)
-    env = {**os.environ, "TOKEN": site.secrets["ann"]}
+@pytest.fixture
+def film(sent: Path, data: bytes, site: Site) -> Iterator[Path]:
+    """A folder with the film of the examples, which is a file of the same bytes afterwards."""
     sent.rename(sent.with_name("film.mkv"))
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=sent.parent, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Upload-Offset" in done.stdout
+    yield sent.parent
     must_be(site, "film.mkv", data)
-    assert json.loads(site.ask("GET", "/api/v1/files?space=main&prefix=film.mkv").body)["files"][0]["size"] == len(data)
+    site.ask("DELETE", "/files/main/film.mkv")
+
+
+def example(language: str, site: Site) -> str:
+    text = (Path(__file__).parents[2] / "docs" / "tus.md").read_text()
+    [found] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(found).replace("http://127.0.0.1:8080", site.server.url)
+
+
+def run(command: list[str], folder: Path, site: Site) -> str:
+    env = {**os.environ, "TOKEN": site.secrets["ann"]}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_for_curl(site: Site, film: Path) -> None:
+    assert re.search(rf"upload-offset: {SIZE}\b", run(["bash", "-euo", "pipefail", "-c", example("sh", site)], film, site), re.IGNORECASE)
+
+
+def test_the_example_for_tuspy(site: Site, film: Path) -> None:
+    assert run([sys.executable, "-c", example("python", site)], film, site).startswith(site.server.url)
+
+
+def test_the_example_for_tus_js_client(site: Site, film: Path) -> None:
+    folder = npm.installed("tus")
+    program = example("js", site).replace("'film.mkv')", f"{json.dumps(str(film / 'film.mkv'))})")
+    assert run(["node", "--input-type=module", "-e", program], folder, site).startswith(site.server.url)
+
+
+def test_the_example_for_uppy(site: Site, film: Path, browser: Any) -> None:
+    program = f"const TOKEN = {json.dumps(site.secrets['ann'])}\n" + example("javascript", site)
+    made = subprocess.run(["node_modules/.bin/esbuild", "--bundle", "--log-level=error"], cwd=npm.installed("tus"), input=program, text=True,
+                          check=True, capture_output=True).stdout
+    page = browser.new_page(base_url=site.server.url)
+    body = f"<!doctype html><input type=file multiple><script>{made}</script>"
+    page.route("**/uppy-example", lambda route: route.fulfill(content_type="text/html", body=body))
+    page.goto("/uppy-example")
+    with page.expect_console_message(lambda message: "/tus/main/" in message.text):
+        page.set_input_files("input", str(film / "film.mkv"))
+    page.close()
