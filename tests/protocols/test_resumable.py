@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import select
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -268,3 +271,62 @@ def test_any_protocols_upload_goes_on(live: Server) -> None:
     assert append(live, address, 0, b"hello", complete=False).status == 204
     assert append(live, address, 5, b"world").status == 201
     assert live.request("GET", "/files/main/rufh-tus").body == b"helloworld"
+
+
+# --- whose it is, and how long -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["bob", "reader", "stranger"])
+def test_it_is_nobody_elses_business(site: Site, who: str) -> None:
+    made = site.ask("PUT", "/files/main/rufh-private", {"Upload-Complete": "?0", "Upload-Length": "10"}, b"hello", who="ann")
+    address = made.header("Location") or ""
+    for method, fields, body in [
+            ("HEAD", {}, None), ("GET", {}, None), ("DELETE", {}, None), ("PUT", {"Content-Range": "bytes 5-9/10"}, b"world"),
+            ("PATCH", {**BODY, "Upload-Offset": "5", "Upload-Complete": "?1"}, b"world")]:
+        answer, none = (site.ask(method, f"/uploads/{id}", fields, body, who=who) for id in (address.rpartition("/")[2], "0" * 32))
+        assert (answer.status, none.status) == (404, 404)
+    assert site.ask("GET", address, who="ann").json()["offset"] == 5
+
+
+def test_an_expired_one_is_over(server: ServerFactory) -> None:
+    one = server(env={"CARBOY_UPLOAD_EXPIRY": "1", "CARBOY_SWEEP_INTERVAL": "0.2"})
+    address = begin(one, "late", b"hello")
+    eventually(lambda: one.request("HEAD", address).status in (404, 410))
+    assert append(one, address, 5, b"!").status in (404, 410)
+    assert one.request("GET", "/files/main/late").status == 404
+
+
+def test_a_restart_loses_nothing_that_was_told(server: ServerFactory) -> None:
+    one = server()
+    with one.connect() as connection:
+        connection.send(wire.head("PUT", "/files/main/kept", {**one.auth, **whole(8), "Content-Length": str(len(DATA))}))
+        address = connection.interim().header("Location") or ""
+        one.kill()
+    one.start()
+    offset, _ = standing(one, address)
+    assert append(one, address, offset, DATA[offset:100_000], complete=False).status == 204
+    one.kill()
+    one.start()
+    assert standing(one, address) == (100_000, False)
+    assert append(one, address, 100_000, DATA[100_000:]).status == 201
+    assert one.request("GET", "/files/main/kept").body == DATA
+
+
+# --- its page ------------------------------------------------------------------------------------------------------
+
+
+def test_the_examples_for_curl_work(server: ServerFactory, tmp_path: Path) -> None:
+    one = server()
+    film = random.Random(5).randbytes(6_000_000)
+    (tmp_path / "film.mkv").write_bytes(film)
+    page = (Path(__file__).parents[2] / "docs/resumable.md").read_text()
+    whole_or_not, parts = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for example in (whole_or_not, f"{whole_or_not.splitlines()[0]}\n{parts}"):
+        script = "set -e\n" + example.replace("http://127.0.0.1:8080", one.url)
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env={**os.environ, "CARBOY_TOKEN": one.token}, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert one.request("GET", "/files/main/film.mkv").body == film
+        assert b"upload-offset" in done.stdout.lower() or example is not whole_or_not
+    assert one.request("GET", "/api/v1/uploads?space=main").json()["uploads"] == []
+    versions = one.request("GET", "/api/v1/files?space=main").json()["files"][0]["version"]
+    assert versions == 3, "each example stored it"

@@ -74,6 +74,11 @@ def by_put(site: Site, given: Input) -> wire.Response:
     return site.ask("PUT", f"/files/{given.space}/{quote(given.name)}", given.headers, given.data)
 
 
+def by_resumable(site: Site, given: Input) -> wire.Response:
+    """All of it by Resumable Uploads for HTTP."""
+    return by_put(site, replace(given, headers={"Upload-Complete": "?1", **given.headers}))
+
+
 def by_form(site: Site, given: Input) -> wire.Response:
     parts = [*(text(*one) for one in given.fields), part("file", given.name, given.data)]
     return site.form(f"/files/{given.space}/", parts, given.headers)
@@ -110,9 +115,10 @@ def _chunked(site: Site, given: Input, more: tuple[tuple[str, str], ...]) -> wir
 
 Lane = Callable[[Site, Input], wire.Response]
 LANES: Mapping[str, Lane] = {"put": by_put, "form": by_form, "body": by_body, "upload": by_upload, "chunk": by_chunk,
-                             "placed chunk": by_placed_chunk}
+                             "placed chunk": by_placed_chunk, "resumable": by_resumable}
 CLASSIC = ("upload", "chunk", "placed chunk")
-PLAIN = ("put", "form", "body")
+PLAIN = ("put", "form", "body", "resumable")
+BY_PATH = ("put", "resumable")
 FORMS = ("form", "upload", "chunk", "placed chunk")
 
 
@@ -144,7 +150,7 @@ def _must_say_what_was_wrong(answer: wire.Response) -> None:
 
 def stored_path(site: Site, lane: str, answer: wire.Response) -> str:
     """Where an accepted file is, from its answer."""
-    if lane in ("put", "body"):
+    if lane in (*BY_PATH, "body"):
         return str(answer.json()["path"])
     if lane == "form":
         return str(answer.json()["files"][0]["path"])
@@ -174,7 +180,7 @@ class Name:
     def expected(self, lane: str) -> Expected:
         if lane == "upload" and self.upload is not None:
             return self.upload
-        return self.classic if lane in CLASSIC else self.path if lane == "put" else self.file
+        return self.classic if lane in CLASSIC else self.path if lane in BY_PATH else self.file
 
 
 NAMES = [
