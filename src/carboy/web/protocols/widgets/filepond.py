@@ -22,7 +22,7 @@ from carboy.web.browse import send
 from carboy.web.call import Call
 from carboy.web.multipart_form import FormReader, Part, boundary_of, drained
 from carboy.web.protocols.widgets.receiving import compare, deliver, parts, repeats
-from carboy.web.render import no_content
+from carboy.web.render import address, no_content
 
 _MOST = 64 * 2**10
 
@@ -39,11 +39,11 @@ def post(call: Call, space: str) -> Response:
         first = next((event for event in events if isinstance(event, Part)), None)
         length = call.header("Upload-Length")
         if first:
-            return _told(",".join(placed.file.id for placed in deliver(call, parts(events, first), folder, reader)))
+            return _told(space, "load", ",".join(placed.file.id for placed in deliver(call, parts(events, first), folder, reader)))
         drained(events)
     if length is None:
         raise InvalidRequest("the form has no file, and no Upload-Length says that one follows", field="Upload-Length")
-    return _told(_begin(call, folder, http.count(length, "Upload-Length"), reader).id)
+    return _told(space, "patch", _begin(call, folder, http.count(length, "Upload-Length"), reader).id)
 
 
 def patch(call: Call, space: str) -> Response:
@@ -188,8 +188,10 @@ def _file(call: Call, space: str, id: str, action: str = "read") -> File:
     return file
 
 
-def _told(id: str) -> Response:
-    return Response(id, 201, {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}, content_type="text/plain; charset=utf-8")
+def _told(space: str, action: str, id: str) -> Response:
+    where = address(f"/widgets/filepond/{space}?{action}={id}")
+    headers = {"Location": where, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return Response(id, 201, headers, content_type="text/plain; charset=utf-8")
 
 
 def _standing(offset: int, status: int) -> Response:
