@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -104,6 +105,27 @@ def by_placed_chunk(site: Site, given: Input) -> wire.Response:
     return _chunked(site, given, (("offset", "0"),))
 
 
+def by_tus(site: Site, given: Input) -> wire.Response:
+    """tus, with all of it in the creating request."""
+    return site.ask("POST", f"/tus/{given.space}/", {**given.headers, **_begin_tus(given), **TUS}, given.data)
+
+
+def by_tus_patch(site: Site, given: Input) -> wire.Response:
+    """tus: begun, and then all of it. The first refusal is the answer."""
+    made = site.ask("POST", f"/tus/{given.space}/", {**given.headers, **_begin_tus(given)})
+    if made.status != 201:
+        return made
+    return site.ask("PATCH", made.header("Location") or "", {**given.headers, **TUS, "Upload-Offset": "0"}, given.data)
+
+
+TUS = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+
+
+def _begin_tus(given: Input) -> dict[str, str]:
+    name = b64encode(given.name.encode()).decode()
+    return {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(given.data)), "Upload-Metadata": f"filename {name}"}
+
+
 def _chunked(site: Site, given: Input, more: tuple[tuple[str, str], ...]) -> wire.Response:
     fields = (("file_id", given.name), ("index", "0"), *more, *given.fields)
     parts = [*(text(*one) for one in fields), part("chunk", "blob", given.data)]
@@ -116,6 +138,8 @@ def _chunked(site: Site, given: Input, more: tuple[tuple[str, str], ...]) -> wir
 Lane = Callable[[Site, Input], wire.Response]
 LANES: Mapping[str, Lane] = {"put": by_put, "form": by_form, "body": by_body, "upload": by_upload, "chunk": by_chunk,
                              "placed chunk": by_placed_chunk, "resumable": by_resumable}
+BY_TUS: Mapping[str, Lane] = {"tus": by_tus, "tus patch": by_tus_patch}
+LANES = {**LANES, **BY_TUS}
 CLASSIC = ("upload", "chunk", "placed chunk")
 PLAIN = ("put", "form", "body", "resumable")
 BY_PATH = ("put", "resumable")
@@ -154,6 +178,8 @@ def stored_path(site: Site, lane: str, answer: wire.Response) -> str:
         return str(answer.json()["path"])
     if lane == "form":
         return str(answer.json()["files"][0]["path"])
+    if lane in BY_TUS:
+        return str(site.ask("GET", f"/api/v1/files/{answer.header('Carboy-File')}").json()["path"])
     found = re.fullmatch(r"File (.*) uploaded successfully", answer.json()["message"])
     assert found
     return found[1]
@@ -233,9 +259,9 @@ def test_names(site: Site, name: Name, lane: str) -> None:
     with sound(site, keeps=isinstance(expected, str)) as answers:
         answers.append(LANES[lane](site, given))
     if isinstance(expected, int):
-        assert answers[0].status == expected or (lane, answers[0].status) == ("body", 431), answers[0]
+        assert answers[0].status == expected or (lane in ("body", *BY_TUS) and answers[0].status == 431), answers[0]
         return
-    assert answers[0].status in (200, 201), answers[0]
+    assert answers[0].status in (200, 201, 204), answers[0]
     assert stored_path(site, lane, answers[0]) == expected
     space = "tutorial" if lane in CLASSIC else "main"
     got = site.ask("GET", f"/files/{space}/{quote(expected)}")
@@ -321,10 +347,10 @@ TYPES = [
 def test_types_against_an_allow_list(strict: Site, case: int, name: str, data: bytes, expected: int, lane: str) -> None:
     """8, 9: content and extension decide, whatever the client declares."""
     given = Input(f"{lane.replace(' ', '-')}-{name}", data, "strict", {} if lane in FORMS else {"Content-Type": "image/gif"})
-    resumable = lane.endswith("chunk")
+    resumable = lane.endswith("chunk") or lane == "tus patch"
     with sound(strict, keeps=expected == 200 or resumable) as answers:
         answers.append(LANES[lane](strict, given))
-    assert answers[0].status in ((200, 201) if expected == 200 else (415,)), answers[0]
+    assert answers[0].status in ((200, 201, 204) if expected == 200 else (415,)), answers[0]
     if expected == 415:
         assert strict.ask("GET", f"/files/strict/{quote(given.name)}").status == 404
         assert answers[0].json()["accepted"] == ["image/*"]
@@ -524,13 +550,14 @@ FRAMES: dict[str, tuple[list[tuple[str, str]], bytes]] = {
 
 
 @pytest.mark.parametrize("target, extra", [("/files/main/framed", {}), ("/files/main/", {"Content-Type": FORM}), ("/upload", {"Content-Type": FORM}),
-                                           ("/chunk-upload", {"Content-Type": FORM}), ("/chunk-upload/complete", {}), ("/api/v1/tokens", {})],
-                         ids=["put", "form", "upload", "chunk", "complete", "json"])
+                                           ("/chunk-upload", {"Content-Type": FORM}), ("/chunk-upload/complete", {}), ("/api/v1/tokens", {}),
+                                           ("/tus/main/", {**TUS, "Upload-Length": "5"})],
+                         ids=["put", "form", "upload", "chunk", "complete", "json", "tus"])
 @pytest.mark.parametrize("kind", FRAMES)
 def test_lengths_that_mean_two_things_or_none(site: Site, kind: str, target: str, extra: dict[str, str]) -> None:
     """17, 22: refused, and the connection closes, so that nobody's next request begins in the midst of this one."""
     headers, body = FRAMES[kind]
-    with sound(site) as answers, site.server.connect() as connection:
+    with sound(site, keeps="tus" in target) as answers, site.server.connect() as connection:
         connection.send(wire.head("PUT" if "framed" in target else "POST", target, [*site.fields("admin", extra), *headers]) + body)
         connection.send("GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n")
         connection.end_writing()
@@ -555,6 +582,20 @@ def test_numbers_that_are_none(site: Site, name: str, value: str) -> None:
             answers.append(site.form("/chunk-upload", [*(text(*one) for one in fields.items()), part("chunk", "blob", b"x")]))
             answers.append(site.form("/chunk-upload/complete", [text("file_id", "numbers"), text("total_chunks", value)]))
     assert {answer.status for answer in answers} <= {400, 413}, answers
+
+
+@pytest.mark.parametrize("value", [*(value for value in NUMBERS if value[0] != " "), ""], ids=lambda value: value[:22])
+@pytest.mark.parametrize("name", ["Upload-Length", "Upload-Offset"])
+def test_numbers_of_tus_that_are_none(site: Site, name: str, value: str) -> None:
+    """22: and no byte is kept for one of them."""
+    begun = site.ask("POST", "/tus/main/", {"Tus-Resumable": "1.0.0", "Upload-Defer-Length": "1"}).header("Location") or ""
+    with sound(site) as answers:
+        fields = [*TUS.items(), ("Upload-Offset", "0"), (name, value.encode().decode("latin-1"))]
+        answers.append(site.ask("PATCH", begun, dict(fields), b"x"))
+        if name == "Upload-Length":
+            answers.append(site.ask("POST", "/tus/main/", [*TUS.items(), *fields[-1:]], b"x"))
+    assert {answer.status for answer in answers} <= {400, 409, 413}, answers
+    assert site.ask("DELETE", begun, {"Tus-Resumable": "1.0.0"}).status == 204
 
 
 @pytest.mark.parametrize("fields", [
@@ -589,12 +630,14 @@ def test_a_merge_of_more_chunks_than_there_can_be(site: Site, total: str) -> Non
     assert site.cpu() - before < 2
 
 
-@pytest.mark.parametrize("lane", ["put", "body", "form", "upload", "chunk"])
+@pytest.mark.parametrize("lane", ["put", "body", "form", "upload", "chunk", "tus"])
 def test_bodies_shorter_than_declared(site: Site, lane: str) -> None:
     """18: what can't be resumed is not kept."""
     body, target, headers = b"x" * 20_000, "/files/main/short", {}
     if lane == "body":
         target, headers = "/files/main/", {"Content-Disposition": "attachment; filename=short"}
+    elif lane == "tus":
+        target, headers = "/tus/main/", {**TUS, "Upload-Length": "20000"}
     elif lane != "put":
         target, headers = ADDRESSES[lane], {"Content-Type": FORM}
         body = multipart(*fields_for(lane), part(FILE_FIELD[lane], "short", body))
@@ -627,9 +670,9 @@ def test_more_than_may_be(strict: Site, lane: str) -> None:
 def test_digests_that_the_bytes_do_not_have(site: Site, digest: tuple[str, str], lane: str) -> None:
     """24: those bytes are discarded; a digest that can't be read is refused, not passed over."""
     name = f"digest-{lane}".replace(" ", "-")
-    with sound(site, keeps=lane == "placed chunk") as answers:
+    with sound(site, keeps=lane in ("placed chunk", "tus patch")) as answers:
         answers.append(LANES[lane](site, Input(name, b"other bytes", headers=dict([digest]))))
-    assert answers[0].status == 400
+    assert answers[0].status in (400, 460 if lane in BY_TUS else 400)
     space = "tutorial" if lane in CLASSIC else "main"
     assert site.ask("GET", f"/files/{space}/{name}").status == 404
     uploads = site.ask("GET", "/api/v1/uploads?space=tutorial&limit=1000").json()["uploads"]
@@ -677,12 +720,12 @@ def test_the_servers_own_fields_are_not_the_clients(site: Site, lane: str) -> No
     headers = {name: value for own, value in OWN.items() for name in (own.replace("_", "-"), f"X-{own.replace('_', '-')}")}
     given = Input(f"own-{lane.replace(' ', '-')}", b"plain", headers=headers, fields=tuple(OWN.items()))
     answer = LANES[lane](site, given)
-    assert answer.status in (200, 201), answer
+    assert answer.status in (200, 201, 204), answer
     space = "tutorial" if lane in CLASSIC else "main"
     [kept] = site.ask("GET", f"/api/v1/files?space={space}&prefix={given.name}").json()["files"]
     assert (kept["path"], kept["version"], kept["media_type"], kept["size"], kept["sha256"]) == (given.name, 1, "text/plain", 5, None)
     assert kept["owner"] not in (None, "root") and kept["id"] != "0" * 32
-    assert kept["metadata"] == (OWN if lane == "form" else {})
+    assert kept["metadata"] == (OWN if lane == "form" else {"filename": given.name} if lane in BY_TUS else {})
 
 
 # --- 32, 33, 38 to 40: what else a request may say -----------------------------------------------------------------
