@@ -171,6 +171,19 @@ def test_a_newer_request_ends_the_older(live: Server, ask: str) -> None:
     assert live.request("GET", f"/files/main/{name}").status == (404 if ask == "DELETE" else 200)
 
 
+def test_what_was_announced_is_kept_though_nobody_listens(live: Server) -> None:
+    """The client has gone while the server still tells it how much is there."""
+    with live.connect() as connection:
+        connection.send(wire.head("PUT", "/files/main/rufh-gone", {**live.auth, **whole(8), "Content-Length": str(400 * MIB)}))
+        address = connection.interim().header("Location") or ""
+        while not select.select([connection.socket], [], [], 0.01)[0]:
+            connection.send(DATA[:65536])
+        connection.reset()  # with interim answers unread
+    eventually(lambda: live.request("GET", address).json()["offset"] > 0)
+    assert not standing(live, address)[1]
+    assert live.request("DELETE", address).status == 204
+
+
 def test_the_same_bytes_twice_at_once(live: Server) -> None:
     address = begin(live, "rufh-twice", DATA[:1000])
     with ThreadPoolExecutor(8) as threads:

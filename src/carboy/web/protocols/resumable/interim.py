@@ -25,14 +25,11 @@ class Interim:
     def __init__(self, call: Call, version: Version) -> None:
         self._version = version
         self._patience = call.services.settings.send_idle
-        self._socket: Any = call.environ["gunicorn.socket"] if _may_have(call, version) else None
+        self.heard = _may_have(call, version)
+        """Whether the client learns of the upload before its body has come; so it is kept, whatever becomes of the connection."""
+        self._socket: Any = call.environ["gunicorn.socket"] if self.heard else None
         self._told = 0
         self._due = time.monotonic() + _EVERY
-
-    @property
-    def heard(self) -> bool:
-        """Whether the client learns of the upload before its body has come."""
-        return self._socket is not None
 
     def announce(self, location: str, limits: dict[str, str]) -> None:
         """The upload's address: whatever happens to this request, it can be resumed there."""
