@@ -214,8 +214,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-OURS = ("/srv", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/tus/", "/widgets/", "/api/", "/uploads/", "/upload", "/stream-upload",
-        "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
+OURS = ("/srv", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/tus/", "/widgets/", "/api/", "/uploads/", "/upload",
+        "/stream-upload", "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
         "/var/lib/carboy", "/mnt/", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
         "/docs", "/openapi.json")
 """What an absolute path in the documentation may begin with: the server's addresses, those of applications that are shown, and places that any machine may have."""

@@ -120,8 +120,9 @@ class Settings(BaseSettings):
                                                          "again, to find damaged ones; 0 is never.")
     scrub_rate: Size = Field(50 * 10**6, gt=0, description="How many bytes a second the server reads for that.")
 
-    trusted_proxies: tuple[str, ...] = Field((), description="Addresses or networks of proxies whose `X-Forwarded-For` is believed: "
-                                                             "`127.0.0.1`, `10.0.0.0/8`. What others say is not.")
+    trusted_proxies: tuple[str, ...] = Field((), description="Addresses or networks of proxies that are believed what they tell of a "
+                                                             "request (`X-Forwarded-…`, `Forwarded`): `127.0.0.1`, `10.0.0.0/8`, or "
+                                                             "`unix` for sockets without an address. Others are not.")
     cors_origins: tuple[str, ...] = Field((), description="Origins whose pages may use Carboy with a token, such as "
                                                           "`https://app.example`; `*` is all. Cookies never count there.")
     rate_limit: str = Field("", description="How often one principal, or without one an address, may ask: such as `600/minute`, or several "
@@ -162,7 +163,8 @@ class Settings(BaseSettings):
     def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
         for network in networks:
             try:
-                ip_network(network, strict=False)
+                if network != "unix":
+                    ip_network(network, strict=False)
             except ValueError:
                 raise ValueError(f"{network!r} is neither an address nor a network; write such as 127.0.0.1 or 10.0.0.0/8") from None
         return networks

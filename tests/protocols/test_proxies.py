@@ -64,3 +64,66 @@ def test_behind_a_proxy_each_is_counted_for_itself(server: ServerFactory) -> Non
     one.request("PUT", "/files/main/a.txt", {"X-Forwarded-For": "203.0.113.7"}, b"x")
     entry = one.request("GET", "/api/v1/audit?action=file.create", {"X-Forwarded-For": "203.0.113.8"}).json()["entries"][0]
     assert entry["address"] == "203.0.113.7"
+
+
+def applied(trusted: list[str], peer: str = "127.0.0.1", **told: str) -> tuple[str, str, str, str]:
+    """Address, scheme, host and mount after what the fields say."""
+    environ: dict[str, Any] = {"REMOTE_ADDR": peer, "wsgi.url_scheme": "http", "HTTP_HOST": "inside", "SCRIPT_NAME": "",
+                               **{f"HTTP_{name.upper()}": value for name, value in told.items()}}
+    Proxies(trusted).apply(environ)
+    return environ["REMOTE_ADDR"], environ["wsgi.url_scheme"], environ["HTTP_HOST"], environ["SCRIPT_NAME"]
+
+
+UNTOLD = ("127.0.0.1", "http", "inside", "")
+LOCAL = ["127.0.0.1", "10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("trusted, told, known", [
+    ([], {"x_forwarded_proto": "https", "x_forwarded_host": "evil", "x_forwarded_prefix": "/x", "forwarded": "for=1.2.3.4"}, UNTOLD),
+    (["10.0.0.0/8"], {"x_forwarded_for": "1.2.3.4", "x_forwarded_proto": "https", "x_forwarded_host": "evil"}, UNTOLD),
+    (LOCAL, {"x_forwarded_for": "1.2.3.4", "x_forwarded_proto": "https", "x_forwarded_host": "files.example:8443", "x_forwarded_prefix": "/a/b/"},
+     ("1.2.3.4", "https", "files.example:8443", "/a/b")),
+    (LOCAL, {"x_forwarded_proto": "https"}, ("127.0.0.1", "https", "inside", "")),
+    (LOCAL, {"x_forwarded_for": "9.9.9.9, 1.2.3.4, 10.0.0.1", "x_forwarded_proto": "gopher, https, http", "x_forwarded_host": "evil, a.example, b"},
+     ("1.2.3.4", "https", "a.example", "")),
+    (LOCAL, {"x_forwarded_proto": "gopher", "x_forwarded_host": "a b", "x_forwarded_prefix": "//evil"}, UNTOLD),
+    (LOCAL, {"x_forwarded_host": "evil/path", "x_forwarded_prefix": "/a/../b"}, UNTOLD),
+    (LOCAL, {"forwarded": 'for="[2001:db8::5]:4711";proto=https;host="a.example:8443"'}, ("2001:db8::5", "https", "a.example:8443", "")),
+    (LOCAL, {"forwarded": "for=9.9.9.9;host=evil;proto=ftp, for=1.2.3.4;proto=https;host=a.example,FOR=10.0.0.1"},
+     ("1.2.3.4", "https", "a.example", "")),
+    (LOCAL, {"forwarded": "for=unknown;proto=https"}, ("127.0.0.1", "https", "inside", "")),
+    (LOCAL, {"forwarded": "for=_hidden, for=10.0.0.1"}, ("10.0.0.1", "http", "inside", "")),
+    (LOCAL, {"forwarded": 'for="1.2.3.4'}, UNTOLD),
+    (LOCAL, {"forwarded": "for=1.2.3.4", "x_forwarded_for": "1.2.3.4"}, ("1.2.3.4", "http", "inside", "")),
+    (LOCAL, {"forwarded": "for=9.9.9.9;proto=https;host=evil", "x_forwarded_for": "1.2.3.4"}, UNTOLD),
+])
+def test_how_it_was_reached(trusted: list[str], told: dict[str, str], known: tuple[str, str, str, str]) -> None:
+    assert applied(trusted, **told) == known
+
+
+def test_sockets_without_an_address() -> None:
+    assert applied(["unix"], "", x_forwarded_for="1.2.3.4")[0] == "1.2.3.4"
+    assert applied(LOCAL, "", x_forwarded_for="1.2.3.4")[0] == ""
+    assert load(trusted_proxies=["unix", "10.0.0.1"]).trusted_proxies == ("unix", "10.0.0.1")
+
+
+SAID = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "files.example", "X-Forwarded-Prefix": "/carboy", "X-Request-ID": "from-the-proxy.1"}
+SIGN_IN = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_secure_cookies_addresses_and_ids_behind_a_proxy(server: ServerFactory) -> None:
+    one = server(env={"CARBOY_TRUSTED_PROXIES": '["127.0.0.1"]'})
+    put = one.request("PUT", "/files/main/a.txt", SAID, b"x")
+    assert (put.header("Location"), put.header("X-Request-ID")) == ("/carboy/files/main/a.txt", "from-the-proxy.1")
+    cookie = wire.request(one.url, "POST", "/login", {**SIGN_IN, **SAID}, f"token={one.token}".encode()).all("Set-Cookie")
+    assert any(line.startswith("__Host-carboy=") and "Secure" in line for line in cookie)
+    assert one.request("GET", "/files/main/", {"X-Request-ID": "a b\tc"}).header("X-Request-ID") != "a b\tc"
+
+
+def test_a_stranger_says_it_in_vain(server: ServerFactory) -> None:
+    one = server()
+    put = one.request("PUT", "/files/main/a.txt", SAID, b"x")
+    assert put.header("Location") == "/files/main/a.txt"
+    assert put.header("X-Request-ID") != "from-the-proxy.1"
+    cookie = wire.request(one.url, "POST", "/login", {**SIGN_IN, **SAID}, f"token={one.token}".encode()).all("Set-Cookie")
+    assert any(line.startswith("carboy=") for line in cookie)

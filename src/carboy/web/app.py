@@ -68,7 +68,7 @@ class Application:
 
     def respond(self, environ: dict[str, Any]) -> Response:
         """The answer to the request: a problem where it fails, whatever it fails with."""
-        environ["REMOTE_ADDR"] = self._proxies.client(environ)
+        self._proxies.apply(environ)
         if preflight := self._cors.preflight(environ):
             return preflight
         call = Call(self._web, environ)

@@ -64,7 +64,7 @@ class Call:
         self.services = web.services
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
-        self.id = environ["carboy.request_id"] = begin_request()
+        self.id = environ["carboy.request_id"] = begin_request(environ.get("carboy.given_id"))
         self.allowance: Allowance | None = None
         self.always: Mapping[str, str] = {}
         """Header fields of whatever is answered, a problem too."""

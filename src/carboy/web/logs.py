@@ -16,9 +16,10 @@ _request: ContextVar[str] = ContextVar("carboy_request", default="")
 _LINK = re.compile(r"^/s/[^/]+")
 
 
-def begin_request() -> str:
-    """A new id for a request, 64 random bits in hexadecimal. From now on it is in the log lines of this thread."""
-    id = os.urandom(8).hex()
+def begin_request(given: str | None = None) -> str:
+    """A new id for a request, 64 random bits in hexadecimal, or the one that a trusted proxy gave it. From now on it is in the log lines of
+    this thread."""
+    id = given or os.urandom(8).hex()
     _request.set(id)
     return id
 
