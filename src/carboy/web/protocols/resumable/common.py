@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 
@@ -147,13 +147,13 @@ def state(call: Call, version: Version, progress: Progress) -> dict[str, str]:
     if upload.size is not None:
         told["Upload-Length"] = str(upload.size)
     file = call.services.uploads.file(upload)
-    return {**told, **of_file(call, upload, file)} if file else told
+    return {**told, **_of_file(call, upload.digests, file)} if file else told
 
 
-def of_file(call: Call, upload: Upload, file: File) -> dict[str, str]:
-    """What the upload became, and its digest where that was asked for."""
+def _of_file(call: Call, digests: Collection[str], file: File) -> dict[str, str]:
+    """What the upload became, and its digest where that was asked for, now or in the beginning."""
     sha256 = file.blob.sha256
-    wanted = "sha-256" in upload.digests or "sha-256" in http.wanted_digests(call.header("Want-Repr-Digest"))
+    wanted = "sha-256" in digests or "sha-256" in http.wanted_digests(call.header("Want-Repr-Digest"))
     return {"Carboy-File": file.id, **({"Repr-Digest": http.digest_field({"sha-256": sha256})} if wanted and sha256 else {})}
 
 
@@ -164,14 +164,20 @@ def offset(progress: Progress) -> int:
 
 
 def finished(call: Call, version: Version, progress: Progress, placed: Placed | None) -> Response:
-    """What the address that the upload was made at answers for a whole body."""
+    """What the address that the upload was made at answers for a whole body. Raises UploadGone where the file is gone already."""
     upload = progress.upload
     file = placed.file if placed else call.services.uploads.file(upload)
     if file is None:
         raise UploadGone(f"the upload is {upload.state}", state=upload.state, failure=upload.failure)
-    call.stored(placed or Placed(file, created=file.version == 1))
-    response = placed_response(call.services.files, placed or Placed(file, created=file.version == 1))
-    response.headers.update({**fields.told_completeness(version, True), "Upload-Offset": str(file.size), **of_file(call, upload, file)})
+    return stored(call, version, placed or Placed(file, created=file.version == 1), upload.digests)
+
+
+def stored(call: Call, version: Version, placed: Placed, digests: Collection[str] = ()) -> Response:
+    """The file, as its address answers for a whole body; ``digests`` are those that the upload was to have."""
+    call.stored(placed)
+    response = placed_response(call.services.files, placed)
+    response.headers.update({**fields.told_completeness(version, True), "Upload-Offset": str(placed.file.size),
+                             **_of_file(call, digests, placed.file)})
     return response
 
 

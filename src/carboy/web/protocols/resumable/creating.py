@@ -24,6 +24,7 @@ from carboy.web.protocols.resumable.common import (
     of_whole,
     resumable,
     state,
+    stored,
     told_limits,
     upload_address,
 )
@@ -66,7 +67,7 @@ def _whole(call: Call, request: Asked, target: Target, id: str) -> Response:
     """All of it comes with this request, or nothing is kept: one transaction."""
     with call.body() as source:
         placed = call.services.receiver.receive(target, source, digests=call.digests(), as_upload=AsUpload(id, PROTOCOL))
-    return finished(call, request.version, call.services.uploads.progress(id), placed)
+    return stored(call, request.version, placed)
 
 
 def _begun(call: Call, request: Asked, target: Target, id: str, size: int | None, interim: Interim, digests: dict[str, str]) -> Response:
