@@ -17,6 +17,9 @@ from benchmarks.cases import (
     sha256,
     slow_clients,
     small_files,
+    tus,
+    tus_parallel,
+    tus_small,
 )
 from benchmarks.lab import Lab
 from benchmarks.outcome import Outcome
@@ -37,4 +40,5 @@ def _case(module: ModuleType, on_disk: bool = False) -> Case:
 
 
 CASES = (_case(raw_put, on_disk=True), _case(form, on_disk=True), _case(sha256), _case(small_files, on_disk=True), _case(form_of_50),
-         _case(complete_200), _case(memory), _case(slow_clients), _case(download), _case(listing))
+         _case(complete_200), _case(memory), _case(slow_clients), _case(download), _case(listing),
+         _case(tus, on_disk=True), _case(tus_small, on_disk=True), _case(tus_parallel, on_disk=True))

@@ -34,10 +34,10 @@ def contenders(stage: Stage) -> list[Contender]:
     for name, make, what in (("nginx DAV PUT", Nginx, "no check, no sync"), ("Flask, raw body", Flask, "no check, no sync"),
                              ("Starlette, raw body", Starlette, "no check, no sync"), ("copyparty PUT", Copyparty, "SHA-512, no sync")):
         if server := stage.peer(make, name):
-            found.append(_put(stage.lab, name, server, what, "raw/" if make in (Flask, Starlette) else ""))
+            found.append(raw_put(stage.lab, name, server, what, "raw/" if make in (Flask, Starlette) else ""))
     for name, tus in (("@tus/server PATCH", TusServer), ("tusd PATCH", Tusd)):
         if server := stage.peer(tus, name):
-            found.append(_tus(stage.lab, name, server))
+            found.append(tus_patch(stage.lab, name, server))
     return found
 
 
@@ -50,22 +50,25 @@ def carboy_put(lab: Lab, server: Carboy, name: str = "Carboy", what: str = "CRC-
     return Contender(name, server, move, what, ours=True)
 
 
-def _put(lab: Lab, name: str, server: Server, what: str, prefix: str) -> Contender:
+def raw_put(lab: Lab, name: str, server: Server, what: str, prefix: str = "") -> Contender:
+    """A peer's PUT."""
     return Contender(name, server, lambda number: curl.put(f"{server.url}/{prefix}{number}.bin", lab.payload), what)
 
 
-def _tus(lab: Lab, name: str, server: Server) -> Contender:
+def tus_patch(lab: Lab, name: str, server: Server, what: str = "no check, no sync", *, headers: tuple[str, ...] = (),
+              target: str = "/files/", ours: bool = False) -> Contender:
+    """All of it in one PATCH of tus."""
     def move(number: int) -> None:
-        curl.patch(_create(server, lab.size), lab.payload,
-                   ("Tus-Resumable: 1.0.0", "Upload-Offset: 0", "Content-Type: application/offset+octet-stream"))
+        curl.patch(tus_create(server, ("Tus-Resumable: 1.0.0", f"Upload-Length: {lab.size}", *headers), target), lab.payload,
+                   ("Tus-Resumable: 1.0.0", "Upload-Offset: 0", "Content-Type: application/offset+octet-stream", *headers))
 
-    return Contender(name, server, move, "no check, no sync")
+    return Contender(name, server, move, what, ours)
 
 
-def _create(server: Server, size: int) -> str:
+def tus_create(server: Server, headers: tuple[str, ...], target: str) -> str:
     """A new tus upload's address (tus 1.0, creation)."""
     with http.Connection(server.host, server.port) as connection:
-        answer = connection.exchange_whole([http.head("POST", "/files/", 0, ("Tus-Resumable: 1.0.0", f"Upload-Length: {size}"))])
+        answer = connection.exchange_whole([http.head("POST", target, 0, headers)])
     location = re.search(rb"\r\nlocation:[ \t]*(?:https?://[^/]+)?(\S+)", answer, re.IGNORECASE)
     assert location, answer
     return server.url + location[1].decode()
