@@ -10,20 +10,18 @@ import functools
 import http.server
 import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import npm
 import pytest
 from fixtures_server import Server
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 LIMIT = 30_000
 """Milliseconds that anything may take."""
-HERE = Path(__file__).parent.parent / "clients/widgets"
 SIZES = {"empty": 0, "one byte": 1, "one chunk": 10_000, "an exact multiple": 30_000, "a short end": 35_001}
 CHUNK = 10_000
 
@@ -50,15 +48,9 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> Iterator[str]:
+def pages(chromium: Any) -> Iterator[str]:
     """A server of pages that use the widgets, as npm has them."""
-    folder = tmp_path_factory.mktemp("widgets")
-    shutil.copytree(HERE, folder, dirs_exist_ok=True)
-    npm = shutil.which("npm")
-    installed = npm and subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True,
-                                       timeout=300, check=False)
-    if not installed or installed.returncode:
-        untested(f"NOT TESTED: the widgets need npm and its registry: {installed.stderr[-300:] if installed else 'no npm (make services)'}")
+    folder = npm.installed("widgets")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

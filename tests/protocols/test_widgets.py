@@ -222,3 +222,23 @@ def test_filepond_reverts_a_transfer_under_way(site: Site) -> None:
     assert site.ask("DELETE", "/widgets/filepond/main", {}, begun.body, who="bob").status == 404
     assert site.ask("DELETE", "/widgets/filepond/main", {}, begun.body, who="ann").status == 204
     assert site.ask("PATCH", f"/widgets/filepond/main?patch={begun.text}", {"Upload-Offset": "0"}, b"x", who="ann").status == 410
+
+
+NAMES = {"NUL": "a\0b", "a line break": "a\r\nb", "control": "a\x1fb", "too long": "x" * 256, "too deep": "a/" * 101 + "a", "empty": "a//b", "dots": "a/../b",
+         "encoded dots": "a/%252e%252e/b", "backslash": "a\\\\..\\\\b"}
+
+
+@pytest.mark.parametrize("widget", WIDGETS)
+@pytest.mark.parametrize("wrong", NAMES)
+def test_names_that_are_none(site: Site, widget: str, wrong: str) -> None:
+    """In the path that the widget tells, chunked and not: refused as everywhere, and nothing is left."""
+    name, data = fresh()
+    path = {"dropzone": "fullPath", "resumablejs": "resumableRelativePath", "flowjs": "flowRelativePath"}[widget]
+    before = site.kept()
+    answers = [send(site, widget, name, data, 1, **{path: NAMES[wrong]})]
+    if widget == "dropzone":
+        answers.append(site.form("/widgets/dropzone/main", [field(path, NAMES[wrong]), file("file", name, b"x")], who="ann"))
+    for answer in answers:
+        assert (answer.status, answer.json()["status"]) == (400, 400), answer
+        assert answer.json()["detail"]
+    site.must_be_as(before)

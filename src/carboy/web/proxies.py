@@ -1,7 +1,7 @@
 """What proxies that are trusted tell of a request: who the client is, and how it reached them. What anybody else says is not believed.
 
-``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``-Prefix``, or ``Forwarded`` (RFC 7239), are read from right to left: each proxy appends whom
-it speaks to, so what is left of the first stranger was written by that one.
+``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``-Prefix``, or ``Forwarded`` (RFC 7239), are read from right to left: each proxy appends
+whom it speaks to, so what is left of the first stranger was written by that one.
 """
 
 from __future__ import annotations
