@@ -70,6 +70,18 @@ class TestUploads:
         assert catalog.reserved("local", now=1.0) == 10
 
 
+class TestNaming:
+    def test_an_upload_is_named_while_it_receives(self, catalog: Catalog) -> None:
+        upload = begin(catalog)
+        assert catalog.name_upload(upload.id, "folder/named.bin")
+        found = catalog.upload(upload.id)
+        assert found is not None
+        assert found.upload.path == "folder/named.bin"
+        assert catalog.end_upload(upload.id, "cancelled", now=2.0, expires_at=9.0)
+        assert not catalog.name_upload(upload.id, "too/late.bin")
+        assert not catalog.name_upload(new_id(), "nobody.bin")
+
+
 class TestRecord:
     def test_neighbours_merge_and_their_crcs_combine(self, catalog: Catalog) -> None:
         data = bytes(range(256)) * 4
