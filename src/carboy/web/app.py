@@ -79,8 +79,7 @@ class Application:
 
     def _respond(self, call: Call) -> Response:
         try:
-            keyed = "HTTP_IDEMPOTENCY_KEY" in call.environ and call.method in idempotency.METHODS
-            response = idempotency.once(call, self._answer) if keyed else self._answer(call)
+            response = self._answer(call)
         except (CarboyError, HTTPException) as error:
             response = _problem(call, error)
             if response.status_code >= 500:
@@ -103,6 +102,11 @@ class Application:
             raise InvalidName("there is no NUL in any address", rule="control_character")
         if self._web.rates.on and not path.startswith(_UNLIMITED):
             call.spend(anonymous=path.startswith("s/"))
+        if "HTTP_IDEMPOTENCY_KEY" in call.environ and call.method in idempotency.METHODS:
+            return idempotency.once(call, lambda call: self._dispatch(call, path))
+        return self._dispatch(call, path)
+
+    def _dispatch(self, call: Call, path: str) -> Response:
         if self._files and path.startswith("files/"):
             return self._file(call, path)
         handler, arguments = self._map.bind_to_environ(call.environ).match()
