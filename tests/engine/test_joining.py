@@ -328,6 +328,24 @@ def test_who_asks_where_it_stands_has_the_writer_let_go(make_engine: EngineFacto
     assert write(asker, upload, 5, b"56789", exact=True).placed
 
 
+def test_who_asks_leaves_parts_further_on_alone(engine: Engine) -> None:
+    upload = begin(engine, size=20)
+    first, further = SlowSource(10), SlowSource(10)
+    with ThreadPoolExecutor(2) as threads:
+        writers = [threads.submit(engine.services.uploads.write, upload, at, source) for at, source in ((0, first), (10, further))]
+        for source in (first, further):
+            source.say(b"01234")
+            source.wait_until_asked(2)
+        assert engine.services.uploads.standing(upload.id).offset == 5
+        assert isinstance(writers[0].exception(wire.LIMIT), Interrupted)
+        assert further.ended == "open"
+        further.say(b"56789")
+        further.say(None)
+        writers[1].result(wire.LIMIT)
+    write(engine, upload, 5, b"56789")
+    assert engine.read("a") == b"0123456789" * 2
+
+
 def test_who_asks_disturbs_nobody_where_nobody_writes(engine: Engine) -> None:
     uploads = engine.services.uploads
     upload = begin(engine)

@@ -112,15 +112,15 @@ class Uploads:
 
     def standing(self, id: str) -> Progress:
         """What is recorded of an upload whose bytes come in order, once whoever writes them has let go: it is asked to, and what it had
-        received is recorded. Where it doesn't within the patience, what is recorded anyway. Raises NotFound."""
+        received is recorded. Where it doesn't within the patience, what is recorded anyway. Who writes further on, a part of its own,
+        isn't asked. Raises NotFound."""
         progress = self.progress(id)
-        upload = progress.upload
+        upload, at = progress.upload, progress.offset
         if upload.state != "receiving" or progress.covered:
             return progress
         storage = self.storages[upload.storage]
         with suppress(RangeBusy, NotFound), self.turns.take(
-                upload.key, progress.offset, None, streams.BytesSource(b""),
-                lambda: storage.writer(upload.key, progress.offset, None, upload.driver_state)):
+                upload.key, at, at + 1, streams.BytesSource(b""), lambda: storage.writer(upload.key, at, at + 1, upload.driver_state)):
             pass
         return self.progress(id)
 
