@@ -273,7 +273,7 @@ def test_the_commands_of_the_readme_do_what_it_says(home: tuple[Server, Path]) -
     run(f"{token}\n{get.replace('mkdir copy && ', '')}", one, folder)
     assert (folder / "copy/film.mkv").read_bytes() == film
 
-    form, tour, links, archive, chunks, guarded, program = (run(f"PATH=.venv/bin:$PATH\n{token}\n{placed(block, folder)}", one, folder) for block in more)
+    form, tour, links, archive, resumable, chunks, guarded, program = (run(f"PATH=.venv/bin:$PATH\n{token}\n{placed(block, folder)}", one, folder) for block in more)
     stored, found = (json.loads(answer) for answer in form.replace("}{", "}\n{").splitlines() if answer)
     assert [file["metadata"] for file in stored["files"]] == [{"title": "Trip"}] * 2
     assert sorted(file["path"] for file in found["files"]) == ["trip/letter.txt", "trip/scan.pdf"]
@@ -285,6 +285,7 @@ def test_the_commands_of_the_readme_do_what_it_says(home: tuple[Server, Path]) -
     assert archive == ""
     with zipfile.ZipFile(folder / "all.zip") as zipped:
         assert sorted(zipped.namelist()) == ["letters/scan.pdf", "trip/letter.txt"]
+    assert f"Upload-Offset: {len((folder / 'letter.txt').read_bytes())}" in resumable.replace("\r", "").splitlines()
     assert sorted(chunks.splitlines()) == [json.dumps({"message": f"Chunk {index} received"}) for index in range(4)]
     assert len(json.loads(guarded)["sha256"]) == 64
     assert re.match(r"carboy_\S{43}\n", program)
