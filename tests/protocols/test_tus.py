@@ -162,11 +162,13 @@ def test_of_bytes_with_a_checksum_all_are_kept_or_none(ann: Client, cut: int, wh
     target = ann.begin(name, 5 + len(DATA))
     assert ann.patch(target, 0, b"hello").status == 204
     before = {"Content-Length": str(len(DATA)), "Upload-Checksum": checksum(DATA)}
-    with ann.open(target, 5, before if where == "before" else {"Transfer-Encoding": "chunked", "Trailer": "Upload-Checksum"}) as connection:
+    behind = {"Transfer-Encoding": "chunked", "Trailer": "Upload-Checksum"}
+    with ann.open(target, 5, {**(before if where == "before" else behind), "Expect": "100-continue"}) as connection:
+        assert connection.interim().status == 100, "it won't come after the next one"
         connection.send(DATA[:cut] if where == "before" else CHUNKED[:cut])
     assert ann.offset(target) == 5
     trailer = CHUNKED[:-2] + f"Upload-Checksum: {checksum(DATA, 'sha256')}\r\n\r\n".encode()
-    with ann.open(target, 5, {"Transfer-Encoding": "chunked", "Trailer": "Upload-Checksum"}) as connection:
+    with ann.open(target, 5, behind) as connection:
         connection.send(trailer)
         answer = connection.response("PATCH")
     assert (answer.status, answer.header("Upload-Offset")) == (204, str(5 + len(DATA)))
