@@ -18,7 +18,7 @@ from carboy import checksums
 from carboy.bootstrap import Services, open_carboy, prepare
 from carboy.config import Settings, SpaceSettings
 from carboy.engine.receive import Digests, Target
-from carboy.errors import BodyCut, BytesDiffer, Conflict, DigestMismatch, InvalidRequest, MissingBytes, TooLarge, UploadGone
+from carboy.errors import BodyCut, BytesDiffer, Conflict, DigestMismatch, InvalidRequest, MissingBytes, NotFound, TooLarge, UploadGone
 from carboy.model import Key, Progress, Span, gaps
 from carboy.streams import BytesSource
 
@@ -299,7 +299,8 @@ class Uploads(RuleBasedStateMachine):
         if not ended:
             return
         model = self.drawn(data, ended)
-        assert self.send(model, 0, b"late", 0) is UploadGone
+        refusals = (UploadGone,) if model.gone else (UploadGone, BytesDiffer, TooLarge, NotFound)  # a complete one compares what comes again
+        assert self.send(model, 0, b"late", 0) in refusals
         progress = self.services.catalog.upload(model.id)
         with self.services.uploads.piece(RULES) as piece:
             piece.feed(b"in vain")
@@ -465,7 +466,7 @@ class Uploads(RuleBasedStateMachine):
         progress = self.services.uploads.progress(model.id)
         try:
             self.services.uploads.write(progress.upload, at, BytesSource(pieces_of(data, seed), cut=cut), digests=digests)
-        except (BodyCut, BytesDiffer, DigestMismatch, TooLarge, UploadGone) as refused:
+        except (BodyCut, BytesDiffer, DigestMismatch, NotFound, TooLarge, UploadGone) as refused:
             return type(refused)
         return None
 
