@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import BigInteger, Table, Update, bindparam, delete, insert, select, update
 
+from carboy.catalog.paths import ancestors
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import folders, usage
 from carboy.errors import QuotaExceeded
@@ -16,11 +17,7 @@ _KEPT = (usage.c.files, usage.c.bytes, usage.c.older, usage.c.trash)
 
 def folders_of(path: str) -> list[str]:
     """``a/`` and ``a/b/`` for ``a/b/c`` and for ``a/b/`` itself."""
-    found, at = [], path.find("/")
-    while at >= 0:
-        found.append(path[:at + 1])
-        at = path.find("/", at + 1)
-    return found
+    return [f"{folder}/" for folder in ancestors(path)]
 
 
 def whose(owner: str | None) -> str:

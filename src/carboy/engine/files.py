@@ -81,13 +81,6 @@ class Files:
         page = self._catalog.files(space, prefix=home + clean_prefix(prefix), cursor=cursor, limit=limit, folders=folders)
         return replace(page, folders=[folder.removeprefix(home) for folder in page.folders])
 
-    def delete(self, principal: Principal, file: File, *, etags: tuple[str, ...] | None = None) -> None:
-        """Forget the file. Its bytes go after the grace, so that downloads under way end well. Raises PreconditionFailed."""
-        rules = self.rules(file.space)
-        authorise(principal, "delete", file.space, rules, owner=file.owner, owned=rules is not None and rules.private, file=file)
-        if self._catalog.delete_file(file.id, now=self._clock(), etags=etags) is None:
-            raise NotFound("there is no such file any more", id=file.id)
-
     def home(self, principal: Principal, action: Action, space: str) -> str:
         """What the paths that the principal may ask for begin with in the catalog; ``""`` where that is all of the space. Raises what
         ``authorise`` raises."""
