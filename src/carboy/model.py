@@ -174,6 +174,41 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Fragment:
+    """Where a storage that can't write in place keeps the bytes ``[start, end)`` of an upload until it is sealed. ``crc`` is their
+    CRC-64/NVME, None where only the storage has seen them (a copy); ``ref`` is the storage's own, JSON. With ``key`` it is a piece, an
+    object of its own; without, a part of the upload's own key."""
+
+    start: int
+    end: int
+    crc: int | None
+    ref: Mapping[str, Any]
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The range ``[start, end)`` (None: to infinity) of a key that one instance alone may write, until it lets go or is taken for dead."""
+
+    id: str
+    storage: str
+    key: Key
+    start: int
+    end: int | None
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A process that writes to a storage shared by many. ``beats`` grows while it lives."""
+
+    id: str
+    host: str
+    pid: int
+    beats: int
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """What the catalog knows of an upload after a commit."""
 

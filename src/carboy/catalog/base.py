@@ -6,7 +6,7 @@ CommitUnknown, nothing changed. No method waits for a client, and none may be ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,10 @@ from carboy.model import (
     File,
     Filter,
     Folder,
+    Fragment,
+    Instance,
     Key,
+    Lease,
     Limits,
     Link,
     OnConflict,
@@ -102,9 +105,10 @@ class Catalog(Protocol):
         paths that go on past the next ``/`` are given once, as that folder (with its slash)."""
 
     def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None,
-              upload: Upload | None = None) -> list[Placed]:
+              upload: Upload | None = None, fence: Collection[str] = ()) -> list[Placed]:
         """All or none: each blob becomes the content of its path. Also drops the reservation ``release``, and enters ``upload`` as the
-        complete one that the first placement came by.
+        complete one that the first placement came by. The instances of ``fence`` made the blobs: one that was taken for dead
+        raises StorageFailed here, in ``stage``, ``create_upload`` and ``record``, because a sweeper may be removing what it made.
 
         Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``), and QuotaExceeded where the placements' ``limits``
         don't allow them, exactly, however many come at once. A replaced content becomes a
@@ -160,7 +164,8 @@ class Catalog(Protocol):
     def trashed(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Shelved], str | None]:
         """What of a space is in the trash, whose path started with ``prefix``: last deleted first; with the next cursor."""
 
-    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None) -> list[Shelved]:
+    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None,
+              fence: Collection[str] = ()) -> list[Shelved]:
         """All or none: durable, invisible files, without jobs, sums, usage or quota, until they are published or expire. Conditions are
         not looked at."""
 
@@ -237,7 +242,7 @@ class Catalog(Protocol):
         """The key of this name; ``fresh`` becomes it where there is none yet."""
 
     # --- uploads ---
-    def create_upload(self, upload: Upload, *, reserve: Reservation | None = None) -> Upload:
+    def create_upload(self, upload: Upload, *, reserve: Reservation | None = None, fence: Collection[str] = ()) -> Upload:
         """Insert it, and the reservation, whose id is the upload's; where ``name`` is taken by a receiving upload of that
         owner and space, return that one instead and reserve nothing."""
 
@@ -254,16 +259,20 @@ class Catalog(Protocol):
         """Receiving uploads by id, with the next cursor."""
 
     def record(self, upload_id: str, spans: Sequence[Span], *, now: float, expires_at: float, size: int | None = None,
-               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None,
-               reserve_until: float | None = None) -> Progress:
+               chunk: Chunk | None = None, reserve_until: float | None = None, fragments: Sequence[Fragment] = (),
+               lease: str | None = None, fence: Collection[str] = ()) -> Progress:
         """Add spans, merging neighbours (CRCs combine), declare the size where given, note the chunk.
 
         Locks the upload's row first. A span that overlaps a recorded one only repeats it and adds what is new to
         nothing: callers cut spans to the gaps, and an overlap raises Conflict. A piece (a chunk with a key) that
         replaces one of the same index condemns the older one's key. With ``reserve_until`` the upload's reservation shrinks to
-        what is still missing and lives until then. Raises UploadGone unless receiving, TooLarge for a
+        what is still missing and lives until then. A fragment takes the place of those within it, whose pieces are condemned. Under a
+        ``lease`` it raises Interrupted where that is gone. Raises UploadGone unless receiving, TooLarge for a
         span past the size, Conflict for another size than the declared one, NotFound.
         """
+
+    def fragments(self, upload_id: str) -> list[Fragment]:
+        """By start."""
 
     def chunks(self, upload_id: str) -> list[Chunk]:
         """By index."""
@@ -299,7 +308,7 @@ class Catalog(Protocol):
         """The bytes of these condemned keys are gone."""
 
     def known(self, storage: str, keys: Sequence[Key]) -> set[Key]:
-        """Which of these keys a blob, a receiving upload, a piece or a condemned entry names, asked now."""
+        """Which of these keys a blob, a receiving upload, a piece (of a chunk or a fragment) or a condemned entry names, asked now."""
 
     def expired_uploads(self, *, now: float, limit: int = 1000) -> list[Upload]: ...
 
@@ -310,8 +319,7 @@ class Catalog(Protocol):
         """Receiving uploads that wait for their parts."""
 
     def purge(self, *, now: float, audit_before: float = 0.0) -> int:
-        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries before that time, and
-        instances silent for a day; how many rows went."""
+        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries before that time, and leases of instances that are gone; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""
@@ -348,8 +356,32 @@ class Catalog(Protocol):
 
     def revoke_token(self, id: str, *, now: float, by: Act | None = None) -> bool: ...
 
-    # --- instances ---
-    def heartbeat(self, instance: str, *, now: float, host: str, pid: int) -> None: ...
+    # --- instances and leases ---
+    def appear(self, instance: Instance) -> None:
+        """Register a process that is about to write to a shared storage."""
+
+    def beat(self, instance: str) -> list[Instance] | None:
+        """It lives: its counter grows. All that are registered; None if it was taken for dead."""
+
+    def instances(self) -> list[Instance]:
+        """All that are registered."""
+
+    def bury(self, instance: Instance) -> bool:
+        """Forget it and its leases, if its counter stands where it stood (``beats``): it takes part in no commit from then on."""
+
+    def lease(self, lease: Lease) -> list[Lease]:
+        """Enter it, and [], unless others overlap: then those, marked as wanted. Raises StorageFailed if its instance is gone."""
+
+    def extend_lease(self, id: str, end: int | None) -> list[Lease]:
+        """Let it reach to ``end``; as :meth:`lease`. Raises Interrupted if it is gone."""
+
+    def release_lease(self, id: str) -> None: ...
+
+    def wanted(self, instance: str) -> list[Lease]:
+        """Which of its leases others want."""
+
+    def leases(self, storage: str, key: Key) -> list[Lease]:
+        """Those on the key."""
 
     def counts(self) -> Mapping[str, int]:
         """Rows of files, blobs, receiving uploads and condemned keys."""

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from carboy.model import Key, Span
+from carboy.model import Fragment, Key, Span
 
 DriverState = Mapping[str, Any]
-"""Opaque to the engine, JSON; committed together with the span that came with it."""
+"""What a storage wants to be told again of an upload, JSON; opaque to the engine, made when the upload begins, and never changed."""
+Fragments = Callable[[], Sequence[Fragment]]
+"""Asks what is recorded of an upload's fragments now, by start."""
+
+
+def no_fragments() -> Sequence[Fragment]:
+    """Those of a storage that writes in place."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is on stable storage since a writer was last asked: spans to be recorded, and where the storage put their bytes. A fragment
+    may cover more than the spans: bytes of older fragments that it takes the place of."""
+
+    spans: Sequence[Span]
+    fragments: Sequence[Fragment] = ()
 
 
 class Writer(Protocol):
     """A place in one blob that one thread writes, in order. It holds its lock on the range until closed, so it is
     closed only after the commit that names its bytes has been decided."""
+
+    lease: str | None
+    """What the catalog has to see still there when it records what this writes; None where the kernel sees to it."""
 
     def write(self, data: memoryview | bytes) -> None:
         """Take all of ``data`` at the current place, which must lie in the locked range, and move on.
@@ -25,17 +45,27 @@ class Writer(Protocol):
     def compare(self, data: memoryview | bytes) -> bool:
         """Whether the stored bytes at the current place equal ``data``; moves on. Writes nothing."""
 
-    def copy(self, key: Key, start: int, size: int) -> None:
-        """Take ``size`` bytes of another blob from ``start``, copied by the storage itself where it can."""
+    def copy(self, key: Key, start: int, size: int, crc: int | None = None) -> None:
+        """Take ``size`` bytes of another blob, which is sealed, from ``start``, copied by the storage itself where it can. ``crc`` is
+        theirs, where it is known."""
 
     def extend(self, end: int) -> None:
         """Let the locked range reach to ``end``. Raises RangeBusy. What is recorded there must be asked again after it."""
 
-    def flush(self) -> DriverState:
-        """When this returns, everything written is on stable storage. May be called from another thread.
+    def flush(self) -> None:
+        """When this returns, everything written is on stable storage; a staged blob is whole then, and takes no more. May be called from
+        another thread.
 
         Raises StorageFailed, which is final: this writer never succeeds again.
         """
+
+    def spread(self) -> None:
+        """Get on with bringing what was written to stable storage, so that flush() has less to do. Promises nothing. May be called from
+        another thread. Raises StorageFailed."""
+
+    def keep(self, written: Sequence[Span], *, last: bool) -> Kept:
+        """Of ``written``, the spans written since the last call, what is on stable storage when this returns: all of it with ``last``, and
+        with what earlier calls left out. May be called from another thread while more is written. Not for staged blobs. Raises as flush()."""
 
     def close(self) -> None:
         """Let the range go. Repeatable. Unflushed bytes may be lost."""
@@ -52,22 +82,30 @@ class Storage(Protocol):
     def close(self) -> None:
         """Let go of what is held open, when no call is under way. Repeatable; the storage may be used again."""
 
-    def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
-        """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it."""
+    def fence(self) -> str | None:
+        """The instance that the catalog has to know still alive when it commits a key that this process staged or began; None where the
+        kernel's locks see to it."""
 
-    def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> AbstractContextManager[Writer]:
-        """A writer for ``[at, end)`` (``end`` None: to infinity). Raises RangeBusy where another holds some of it,
+    def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
+        """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it. For what comes whole."""
+
+    def begin(self, size: int | None) -> AbstractContextManager[tuple[Key, DriverState]]:
+        """A new, empty blob for an upload, durable, held for the block; writers for it come later."""
+
+    def writer(self, key: Key, at: int, end: int | None, state: DriverState, fragments: Fragments) -> AbstractContextManager[Writer]:
+        """A writer for ``[at, end)`` (``end`` None: to infinity) of what was begun. Raises RangeBusy where another holds some of it,
         NotFound where the key is gone."""
 
-    def seal(self, key: Key, size: int, state: DriverState) -> None:
-        """Nothing but ``[0, size)`` remains of the blob, durably. Repeatable. Waits for no writer: raises RangeBusy."""
+    def seal(self, key: Key, size: int, state: DriverState, fragments: Fragments) -> None:
+        """Nothing but ``[0, size)`` of what was begun remains of the blob, durably, and it can be read and copied. Repeatable, also after
+        an answer was lost. Waits for no writer: raises RangeBusy."""
 
     def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
         """The bytes, in pieces of at most 1 MiB. Raises BytesMissing before the first."""
 
     def delete(self, key: Key, *, unless: Callable[[Key], bool] | None = None) -> bool:
-        """Remove the bytes. A missing key is fine. False if a writer holds it, or if ``unless`` says so, which is asked
-        while no writer can begin or still be deciding; then nothing is removed."""
+        """Remove the bytes, and what was begun. A missing key is fine. False if a writer holds it, or if ``unless`` says so, which is
+        asked while no writer can begin or still be deciding; then nothing is removed."""
 
     def size(self, key: Key) -> int | None:
         """How many bytes are kept under the key, None for no such key."""
@@ -77,6 +115,34 @@ class Storage(Protocol):
 
     def room(self) -> int:
         """How many bytes can still be taken, after the headroom kept for the catalog."""
+
+
+class Hold(Protocol):
+    """A range that is held. ``id`` is the lease's."""
+
+    id: str
+
+    def extend(self, end: int) -> None:
+        """Raises RangeBusy."""
+
+    def check(self) -> None:
+        """Raises Interrupted unless it is certainly still held: nobody can have taken this process for dead yet."""
+
+
+class Holds(Protocol):
+    """Who may write where among many processes and machines: what the kernel's locks are for files. For drivers whose storage has none."""
+
+    def instance(self) -> str:
+        """This process's id, 32 hex digits, registered and alive when this returns. Another one after it was taken for dead."""
+
+    def hold(self, storage: str, key: Key, start: int, end: int | None) -> AbstractContextManager[Hold]:
+        """Raises RangeBusy, and asks who is in the way to let go."""
+
+    def held(self, storage: str, key: Key) -> bool:
+        """Whether anybody alive holds some of the key."""
+
+    def alive(self, maker: str) -> bool:
+        """Whether the instance whose id begins with these 8 digits may still commit what it made. False only once it can't any more."""
 
 
 @runtime_checkable
