@@ -184,6 +184,10 @@ class Pump:
     def digest(self, name: str) -> bytes:
         return self._digests[name].digest()
 
+    def computes(self, name: str) -> bool:
+        """Whether that digest runs over the bytes."""
+        return name in self._digests
+
     def verify(self, expected: Sequence[tuple[str, bytes]]) -> None:
         """Raises DigestMismatch naming the first of ``(algorithm, digest)`` that the bytes don't have."""
         for name, digest in expected:

@@ -50,6 +50,7 @@ class _Taken:
     key: Key
     linked: bool
     placement: Placement
+    fence: str | None = None
     kept: bool = False
 
 
@@ -130,19 +131,20 @@ class Importer:
 
     def _stored(self, walked: Walked, file: int, path: str, to: Destination, open_: ExitStack) -> _Taken:
         storage, holding = self._storages[to.rules.storage], ExitStack()
+        fence = storage.fence()
         key, writer, linked = holding.enter_context(_adopted(storage, file, to.link))
         try:
+            writer.flush()
             seen = look(storage.read(key))
             if seen.size != walked.size or not walked.unchanged():
                 raise Conflict("it was changed while it was read")
             placement = self._placement(walked, path, to, key, seen)
-            writer.flush()
         except BaseException:
             holding.close()
             storage.delete(key)
             raise
         open_.callback(holding.close)
-        return _Taken(walked, storage, key, linked, placement)
+        return _Taken(walked, storage, key, linked, placement, fence)
 
     def _placement(self, walked: Walked, path: str, to: Destination, key: Key, seen: Seen) -> Placement:
         now = self._clock()
@@ -170,7 +172,8 @@ class Importer:
     def _enter(self, taken: Sequence[_Taken], principal: Principal) -> None:
         try:
             self._catalog.place([one.placement for one in taken], now=self._clock(),
-                                by=principal.act if self._settings.audit_expiry else None)
+                                by=principal.act if self._settings.audit_expiry else None,
+                                fence={one.fence for one in taken if one.fence})
         except CommitUnknown:
             _keep(taken)
             raise

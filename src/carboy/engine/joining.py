@@ -6,6 +6,7 @@ The storage copies, inside the kernel where it can; no byte passes through Pytho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from carboy import checksums
@@ -20,8 +21,8 @@ from carboy.errors import (
     StorageFailed,
     UploadGone,
 )
-from carboy.model import Blob, Chunk, File, Key, Placed, Progress, Span, Upload
-from carboy.storage.base import Storage, Writer
+from carboy.model import Blob, Chunk, File, Fragment, Key, Placed, Progress, Span, Upload
+from carboy.storage.base import OnDisk, Storage, Writer
 
 
 class Host(Protocol):
@@ -31,7 +32,12 @@ class Host(Protocol):
     storages: Mapping[str, Storage]
     clock: Callable[[], float]
 
-    def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None, size: int | None = None) -> Progress: ...
+    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *,
+               fragments: Sequence[Fragment] = (), lease: str | None = None) -> Progress: ...
+
+    def writer(self, upload: Upload, at: int, end: int | None) -> AbstractContextManager[Writer]: ...
+
+    def seal(self, upload: Upload, size: int) -> None: ...
 
     def receiving(self, id: str) -> Progress: ...
 
@@ -67,7 +73,9 @@ def _complete_chunks(host: Host, upload: Upload, total: int) -> Placed:
     if totals.count < total or totals.highest >= total:
         _check_chunks(host, upload, total)
     if totals.pieces:
-        return _join(host, upload, host.catalog.chunks(upload.id))
+        chunks = host.catalog.chunks(upload.id)
+        reads_back = isinstance(host.storages[upload.storage], OnDisk)
+        return _join(host, upload, chunks) if reads_back else _join_in_place(host, upload, chunks)
     progress = host.record(upload, [], size=totals.end)
     if not progress.covered:
         raise MissingBytes("there are gaps between the chunks", missing=[list(gap) for gap in progress.missing])
@@ -107,12 +115,52 @@ def _join(host: Host, upload: Upload, chunks: list[Chunk]) -> Placed:
     return placed
 
 
+def _join_in_place(host: Host, upload: Upload, chunks: list[Chunk]) -> Placed:
+    """Pieces go into the upload itself, between the chunks that have their place already: for storages where those can't be read before
+    it is sealed. Repeatable."""
+    limits.check_size(sum(chunk.size for chunk in chunks), host.most(upload, 0, None))
+    at, run = 0, list[Chunk]()
+    for chunk in chunks:
+        if chunk.key is None:
+            if chunk.start != at:
+                raise Conflict("the chunks don't go on one after another", index=chunk.index, start=chunk.start, expected=at)
+            _put_in_place(host, upload, at, run)
+            run = []
+        else:
+            run.append(chunk)
+        at += chunk.size
+    _put_in_place(host, upload, at, run)
+    return host.complete(host.record(upload, [], size=at))
+
+
+def _put_in_place(host: Host, upload: Upload, end: int, pieces: Sequence[Chunk]) -> None:
+    """Pieces that go on one after another, and end there."""
+    span = Span(end - sum(piece.size for piece in pieces), end, _crc_of(pieces))
+    if not span.length:
+        return
+    with host.writer(upload, span.start, span.end) as writer:
+        if any(known.start <= span.start and span.end <= known.end for known in host.receiving(upload.id).spans):
+            return
+        for piece in pieces:
+            if piece.key and piece.size:
+                writer.copy(piece.key, 0, piece.size, piece.crc)
+        kept = writer.keep([span], last=True)
+        host.record(upload, kept.spans, fragments=kept.fragments, lease=writer.lease)
+
+
+def _crc_of(pieces: Sequence[Chunk]) -> int:
+    crc = 0
+    for piece in pieces:
+        crc = checksums.combine(crc, piece.crc, piece.size)
+    return crc
+
+
 def _copy_chunks(upload: Upload, chunks: list[Chunk], storage: Storage, writer: Writer) -> int:
     """One after another into the writer, on stable storage; their CRC."""
     crc = 0
     for chunk in chunks:
         start = 0 if chunk.key else chunk.start or 0
-        writer.copy(chunk.key or upload.key, start, chunk.size)
+        writer.copy(chunk.key or upload.key, start, chunk.size, chunk.crc if chunk.key else None)
         crc = checksums.combine(crc, chunk.crc if chunk.key else _crc(storage, upload.key, start, chunk.size), chunk.size)
     writer.flush()
     return crc
@@ -144,7 +192,7 @@ def join_parts(host: Host, upload: Upload) -> None:
     size = sum(part.upload.size or 0 for part in found)
     limits.check_size(size, host.most(upload, 0, None))
     try:
-        with host.storages[upload.storage].writer(upload.key, 0, None, upload.driver_state) as writer:
+        with host.writer(upload, 0, None) as writer:
             _join_parts(host, upload, found, size, writer)
     except RangeBusy:
         return
@@ -172,7 +220,8 @@ def _join_parts(host: Host, upload: Upload, parts: Sequence[Progress], size: int
     for part in parts:
         length = part.upload.size or 0
         if length:
-            writer.copy(part.upload.key, 0, length)
+            host.seal(part.upload, length)
+            writer.copy(part.upload.key, 0, length, part.spans[0].crc)
             crc = checksums.combine(crc, part.spans[0].crc, length)
-    writer.flush()
-    host.record(upload, [Span(0, size, crc)] if size else [], size=size)
+    kept = writer.keep([Span(0, size, crc)] if size else [], last=True)
+    host.record(upload, kept.spans, size=size, fragments=kept.fragments, lease=writer.lease)

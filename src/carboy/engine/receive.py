@@ -94,15 +94,15 @@ class Incoming:
         if self._media_type is None:
             self._detect()
 
-    def sync(self) -> None:
-        """What came so far is on stable storage when this returns. Raises StorageFailed."""
-        self._writer.flush()
+    def spread(self) -> None:
+        """What came so far is on its way to stable storage, so that :meth:`flush` has less to do. Raises StorageFailed."""
+        self._writer.spread()
 
     def flush(self) -> None:
         """Everything is on stable storage when this returns. Raises StorageFailed."""
         if self.checkpoints:
             self.checkpoints.settle()
-        self.sync()
+        self._writer.flush()
 
     def abandon(self) -> None:
         """The bytes are thrown away. When this returns no sync of them runs: one that did would hold the file open, and with
@@ -131,6 +131,7 @@ class Delivery:
         self._writers = ExitStack()
         self._incoming: list[Incoming] = []
         self._storages: list[Storage] = []
+        self._fence: set[str] = set()
         self._reservation: Reservation | None = None
         self._declared = 0
         self._space = ""
@@ -145,8 +146,11 @@ class Delivery:
         if room and size is not None:
             room.check(size)
         storage = self._receiver.storages[target.rules.storage]
+        fence = storage.fence()
         key, writer = self._writers.enter_context(storage.stage(size))
         self._storages.append(storage)
+        if fence:
+            self._fence.add(fence)
         incoming = Incoming(target, key, writer, limit, digests, room)
         incoming.checkpoints = Checkpoints(
             self._receiver.executor, lambda: partial(self._checkpoint, incoming, storage),
@@ -165,7 +169,8 @@ class Delivery:
         try:
             placed = self._receiver.catalog.place(placements, now=now, release=self._reservation.id if self._reservation else None,
                                                   by=self._incoming[0].target.by if self._incoming else None,
-                                                  upload=self._upload(as_upload, placements[0], now) if as_upload else None)
+                                                  upload=self._upload(as_upload, placements[0], now) if as_upload else None,
+                                                  fence=self._fence)
         except CommitUnknown:
             self._keep = True
             return self._read_again(placements)
@@ -183,7 +188,7 @@ class Delivery:
         now = self._receiver.clock()
         placements = self._synced(now)
         try:
-            staged = self._receiver.catalog.stage(placements, now=now, expires_at=expires_at)
+            staged = self._receiver.catalog.stage(placements, now=now, expires_at=expires_at, fence=self._fence)
         except CommitUnknown:
             self._keep = True  # what the catalog doesn't know then is swept
             raise
@@ -222,7 +227,7 @@ class Delivery:
             other.result()
 
     def _checkpoint(self, incoming: Incoming, storage: Storage) -> None:
-        incoming.sync()
+        incoming.spread()
         if self._reservation:
             self._reserve(storage, incoming.key, max(0, self._declared - incoming.received))
 

@@ -24,6 +24,10 @@ _AGAIN = 0.25
 """Seconds after which the other processes are asked again: who was asked may not have had its turn yet."""
 
 
+_FIRST_PAUSE, _LAST_PAUSE = 0.02, 0.2
+"""Seconds between attempts: one may cost a transaction."""
+
+
 @dataclass(eq=False, slots=True)
 class _Turn:
     key: Key
@@ -51,7 +55,7 @@ class Turns:
         have not let go within the patience."""
         turn = _Turn(key, start, end, source)
         if self._others:
-            self._others.listen(self._stop)
+            self._others.listen(self.stop_here)
         with self._locked(turn, lock) as held:
             with self._changed:
                 self._turns.add(turn)
@@ -65,7 +69,7 @@ class Turns:
 
     def stop(self, key: Key) -> None:
         """Ask every writer of the key to end, those of other processes too."""
-        self._stop(key, 0, None)
+        self.stop_here(key, 0, None)
         if self._others:
             self._others.ask(key, 0, None)
 
@@ -83,7 +87,7 @@ class Turns:
     @contextmanager
     def _locked(self, turn: _Turn, lock: Callable[[], AbstractContextManager[W]]) -> Iterator[W]:
         deadline = time.monotonic() + self._patience
-        asked = float("-inf")
+        asked, pause = float("-inf"), _FIRST_PAUSE
         while True:
             manager = lock()
             try:
@@ -96,15 +100,17 @@ class Turns:
                 if self._others and now > asked + _AGAIN:
                     asked = now
                     self._others.ask(turn.key, turn.start, turn.end)
-                self._stop(turn.key, turn.start, turn.end)
+                self.stop_here(turn.key, turn.start, turn.end)
                 with self._changed:
-                    self._changed.wait(0.02)
+                    self._changed.wait(pause)
+                pause = min(_LAST_PAUSE, 1.5 * pause)
         try:
             yield held
         finally:
             manager.__exit__(None, None, None)
 
-    def _stop(self, key: Key, start: int, end: int | None) -> None:
+    def stop_here(self, key: Key, start: int, end: int | None) -> None:
+        """Ask the writers of this process that are in the way to end."""
         with self._changed:
             for turn in self._turns:
                 if turn.key == key and turn.overlaps(start, end):

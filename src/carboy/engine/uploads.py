@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from carboy import checksums, streams
@@ -20,7 +20,7 @@ from carboy.engine import joining, limits, quotas
 from carboy.engine.asks import Asks
 from carboy.engine.receive import Digests, Target
 from carboy.engine.turns import Turns
-from carboy.engine.writing import Piece, Writing
+from carboy.engine.writing import Piece, Stored, Writing
 from carboy.errors import (
     BytesDiffer,
     CarboyError,
@@ -33,8 +33,8 @@ from carboy.errors import (
     TooLarge,
     UploadGone,
 )
-from carboy.model import Act, Blob, Chunk, Condition, File, Key, Placed, Progress, Span, Upload, new_id
-from carboy.storage.base import Storage
+from carboy.model import Act, Blob, Chunk, Condition, File, Fragment, Key, Placed, Progress, Span, Upload, new_id
+from carboy.storage.base import DriverState, Fragments, OnDisk, Storage, Writer
 
 
 class Uploads:
@@ -82,16 +82,18 @@ class Uploads:
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
         if room and size is not None:
             room.check(size)
-        with storage.stage(size) as (key, writer):
-            upload = replace(self._new(target, key, dict(writer.flush()), protocol, name, size, chunk_size, id), partial=partial,
-                             parts=parts, digests=digests or {})
+        fence = storage.fence()
+        with ExitStack() as held:
+            key, state = held.enter_context(storage.begin(size))
+            upload = replace(self._new(target, key, state, protocol, name, size, chunk_size, id), partial=partial, parts=parts,
+                             digests=digests or {})
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:
-                writer.close()
+                held.close()
                 storage.delete(key)
                 raise
-            kept = self.catalog.create_upload(upload)
+            kept = self.catalog.create_upload(upload, fence=_known(fence))
         if kept.id != upload.id:
             storage.delete(key)
             self.catalog.release(upload.id)
@@ -118,9 +120,8 @@ class Uploads:
         upload, at = progress.upload, progress.offset
         if upload.state != "receiving" or progress.covered:
             return progress
-        storage = self.storages[upload.storage]
         with suppress(RangeBusy, NotFound), self.turns.take(
-                upload.key, at, at + 1, streams.BytesSource(b""), lambda: storage.writer(upload.key, at, at + 1, upload.driver_state)):
+                upload.key, at, at + 1, streams.BytesSource(b""), lambda: self.writer(upload, at, at + 1)):
             pass
         return self.progress(id)
 
@@ -150,12 +151,13 @@ class Uploads:
     @contextmanager
     def writing(self, upload: Upload, at: int, length: int | None, source: streams.Source, *, limit: int | None = None,
                 likely: int | None = None, digests: Digests = (), index: int | None = None,
-                whole: bool = False, exact: bool = False) -> Iterator[Writing]:
+                whole: bool = False, exact: bool = False, late: bool = False) -> Iterator[Writing]:
         """Write from ``at``: at most ``limit`` bytes, ``length`` where it is known. Feed in the block, then call ``end``.
 
         Where the length isn't known but is ``likely``, only that range is locked at first, so that neighbours go on.
         Leaving the block without ``end`` keeps what came (see :meth:`Writing.salvage`), unless digests prove it: those given, or
-        with ``whole`` ones that the caller verifies before ``end``. Takes over from a request that
+        with ``whole`` ones that the caller verifies before ``end`` (``late``: by :meth:`Writing.verify`, with one that is known only then).
+        Takes over from a request that
         writes the same bytes. With ``exact`` the bytes must go on where the upload stands: else OffsetMismatch, and who writes behind
         that is left alone. Raises UploadGone, TooLarge past the declared size, RangeBusy.
         """
@@ -163,18 +165,17 @@ class Uploads:
             raise _mismatch(standing, at)
         if upload.state != "complete":  # what comes once more for a complete one is compared
             self._check_writable(upload, at, length)
-        storage = self.storages[upload.storage]
         most = self.most(upload, at, limit)
         end = at + min(most, next((size for size in (length, likely) if size is not None), most))
         with self.turns.take(upload.key, at, end, source,
-                             lambda: storage.writer(upload.key, at, end, upload.driver_state)) as writer:
+                             lambda: self.writer(upload, at, end)) as writer:
             progress = self.written(upload)
             if exact and progress.offset != at:
                 raise _mismatch(progress.offset, at)
             most = self.most(progress.upload, at, limit)
-            pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=[name for name, _ in digests],
-                                head=at == 0)
-            writing = Writing(self, progress, pump, writer, end, digests, index, whole)
+            names = [name for name, _ in digests] if not late or self._reads_back(upload) else list(checksums.DIGEST_SIZES)
+            pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=names, head=at == 0)
+            writing = Writing(self, progress, pump, writer, end, digests, index, whole or late)
             try:
                 yield writing
             except StorageFailed as error:
@@ -197,8 +198,8 @@ class Uploads:
         """Bytes that come once more after the upload is complete: compared with what is there, and nothing is written. Raises
         BytesDiffer, TooLarge past the end, NotFound once the bytes are gone."""
         storage, size = self.storages[upload.storage], upload.size or 0
-        with storage.writer(upload.key, at, size, upload.driver_state) as writer:
-            yield streams.Pump(writer, at=at, known=[Span(0, size)], limit=max(0, size - at))
+        known = [Span(0, size)] if at < size else []
+        yield streams.Pump(Stored(storage, upload.key, at, size), at=at, known=known, limit=max(0, size - at))
 
     def write(self, upload: Upload, at: int, source: streams.Source, *, digests: Digests = (), index: int | None = None,
               exact: bool = False) -> Writing:
@@ -227,8 +228,9 @@ class Uploads:
     def piece(self, rules: SpaceSettings, digests: Digests = ()) -> Iterator[Piece]:
         """A numbered chunk whose place, or even upload, is not known yet: a file of its own. Kept only by ``Piece.keep``."""
         storage = self.storages[rules.storage]
+        fence = storage.fence()
         with storage.stage(None) as (key, writer):
-            piece = Piece(self, key, writer, limits.largest(self.settings, rules), digests)
+            piece = Piece(self, key, writer, limits.largest(self.settings, rules), digests, fence)
             try:
                 yield piece
             finally:
@@ -240,12 +242,22 @@ class Uploads:
         """Raises UnsupportedType where the first bytes already tell that the space won't have the file."""
         limits.media_type(head, upload.path.rpartition("/")[2], self._rules(upload.space))
 
-    def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None, size: int | None = None) -> Progress:
+    def writer(self, upload: Upload, at: int, end: int | None) -> AbstractContextManager[Writer]:
+        """The storage's writer for ``[at, end)`` of the upload. Raises RangeBusy, NotFound."""
+        return self.storages[upload.storage].writer(upload.key, at, end, upload.driver_state, self._fragments(upload))
+
+    def seal(self, upload: Upload, size: int) -> None:
+        """The bytes that came are a blob of that size: they can be read, and copied. Repeatable. Raises RangeBusy."""
+        self.storages[upload.storage].seal(upload.key, size, upload.driver_state, self._fragments(upload))
+
+    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *,
+               fragments: Sequence[Fragment] = (), lease: str | None = None, fence: str | None = None) -> Progress:
         """Commit what is already on stable storage. A lost answer to COMMIT is found out by reading again."""
         now = self.clock()
         try:
             return self.catalog.record(upload.id, spans, now=now, expires_at=now + self.settings.upload_expiry, size=size,
-                                       chunk=chunk, reserve_until=now + self.settings.reservation_expiry)
+                                       chunk=chunk, reserve_until=now + self.settings.reservation_expiry, fragments=fragments,
+                                       lease=lease, fence=_known(fence))
         except CommitUnknown:
             progress = self.catalog.upload(upload.id)
             if progress is None or not self._recorded(progress, spans, chunk, size):
@@ -256,7 +268,7 @@ class Uploads:
                 raise
             return self.written(upload)
 
-    def _recorded(self, progress: Progress, spans: list[Span], chunk: Chunk | None, size: int | None) -> bool:
+    def _recorded(self, progress: Progress, spans: Sequence[Span], chunk: Chunk | None, size: int | None) -> bool:
         return (all(_within(span, progress.spans) for span in spans) and size in (None, progress.upload.size)
                 and (chunk is None or chunk in self.catalog.chunks(progress.upload.id)))
 
@@ -268,7 +280,7 @@ class Uploads:
         upload = progress.upload
         storage = self.storages[upload.storage]
         rules = self._rules(upload.space)
-        blob = self._proved(upload, blob or self._blob(progress, storage), storage)
+        blob = self._proved(upload, blob or self._blob(progress), storage)
         head = b"".join(storage.read(blob.key, Span(0, min(blob.size, streams.HEAD_SIZE))))
         target = self._target(upload, rules)
         now = self.clock()
@@ -301,7 +313,7 @@ class Uploads:
 
     # --- inside ---
 
-    def _new(self, target: Target, key: Key, driver_state: dict[str, object], protocol: str, name: str | None,
+    def _new(self, target: Target, key: Key, driver_state: DriverState, protocol: str, name: str | None,
              size: int | None, chunk_size: int | None, id: str | None) -> Upload:
         now = self.clock()
         return Upload(id=id or new_id(), space=target.space, path=target.path, owner=target.owner, protocol=protocol,
@@ -368,10 +380,10 @@ class Uploads:
         now = self.clock()
         self.catalog.end_upload(upload.id, "complete", now=now, expires_at=now + self.settings.upload_expiry)
 
-    def _blob(self, progress: Progress, storage: Storage) -> Blob:
+    def _blob(self, progress: Progress) -> Blob:
         upload = progress.upload
         size = upload.size or 0
-        storage.seal(upload.key, size, upload.driver_state)
+        self.seal(upload, size)
         crc = progress.spans[0].crc if size else 0
         return Blob(upload.key[3:], upload.storage, upload.key, size, crc, None, self.clock())
 
@@ -388,6 +400,13 @@ class Uploads:
                 self.give_up(upload, "digest_mismatch")
                 raise streams.digest_error(name, bytes.fromhex(expected), running[name].digest())
         return replace(blob, sha256=running["sha-256"].digest() if "sha-256" in running else blob.sha256)
+
+    def _fragments(self, upload: Upload) -> Fragments:
+        return lambda: self.catalog.fragments(upload.id)
+
+    def _reads_back(self, upload: Upload) -> bool:
+        """Whether bytes can be read before the upload is sealed."""
+        return isinstance(self.storages[upload.storage], OnDisk)
 
     def _rules(self, space: str) -> SpaceSettings:
         rules = self.settings.spaces.get(space)
@@ -411,6 +430,10 @@ def _condition(text: str | None) -> Condition:
         return Condition(etags=tuple(text.split(",")))
     etags, not_etags, absent = json.loads(text)
     return Condition(None if etags is None else tuple(etags), None if not_etags is None else tuple(not_etags), absent)
+
+
+def _known(fence: str | None) -> tuple[str, ...]:
+    return (fence,) if fence else ()
 
 
 def _mismatch(expected: int, provided: int) -> OffsetMismatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Protocol
@@ -10,9 +11,9 @@ from carboy import streams
 from carboy.config import Settings
 from carboy.engine.checkpoints import Checkpoints
 from carboy.engine.receive import Digests
-from carboy.errors import CommitUnknown, TooLarge
-from carboy.model import Chunk, Key, Placed, Progress, Span, Upload
-from carboy.storage.base import Writer
+from carboy.errors import BytesDiffer, CommitUnknown, TooLarge
+from carboy.model import Chunk, Fragment, Key, Placed, Progress, Span, Upload
+from carboy.storage.base import Storage, Writer
 
 
 class Recorder(Protocol):
@@ -21,11 +22,14 @@ class Recorder(Protocol):
     settings: Settings
     executor: Executor
 
-    def record(self, upload: Upload, spans: list[Span], chunk: Chunk | None = None) -> Progress: ...
+    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, *, fragments: Sequence[Fragment] = (),
+               lease: str | None = None, fence: str | None = None) -> Progress: ...
 
     def written(self, upload: Upload) -> Progress: ...
 
     def check_type(self, upload: Upload, head: bytes) -> None: ...
+
+    def verify(self, upload: Upload, at: int, size: int, digests: Digests) -> None: ...
 
 
 class Writing:
@@ -65,6 +69,15 @@ class Writing:
         if not self._whole:
             self._checkpoints.tick(self._pump.received)
 
+    def verify(self, digests: Digests) -> None:
+        """Raises DigestMismatch: for digests that are known only after the bytes, before :meth:`end`. What wasn't computed while they came
+        is computed from what the storage reads back."""
+        computed = [digest for digest in digests if self._pump.computes(digest[0])]
+        self._pump.verify(computed)
+        later = [digest for digest in digests if digest not in computed]
+        if later:
+            self._uploads.verify(self.progress.upload, self._pump.start, self._pump.received, later)
+
     def end(self) -> Progress:
         """All bytes of the request came: verify, sync and record them. Raises DigestMismatch, which discards them."""
         self._ended = True
@@ -93,24 +106,25 @@ class Writing:
 
     def _settle(self, chunk: Chunk | None) -> None:
         self._checkpoints.settle()
-        self._save(self._pump.spans(), chunk)
+        self._save(self._pump.spans(), chunk, last=True)
 
-    def _save(self, spans: list[Span], chunk: Chunk | None = None) -> None:
-        if spans:
-            self._writer.flush()
-        if spans or chunk:
-            self.progress = self._uploads.record(self.progress.upload, spans, chunk)
+    def _save(self, spans: list[Span], chunk: Chunk | None = None, *, last: bool = False) -> None:
+        kept = self._writer.keep(spans, last=last)
+        if kept.spans or chunk:
+            self.progress = self._uploads.record(self.progress.upload, kept.spans, chunk, fragments=kept.fragments,
+                                                 lease=self._writer.lease)
 
 
 class Piece:
     """A chunk on its way into a file of its own."""
 
-    def __init__(self, uploads: Recorder, key: Key, writer: Writer, limit: int, digests: Digests) -> None:
+    def __init__(self, uploads: Recorder, key: Key, writer: Writer, limit: int, digests: Digests, fence: str | None) -> None:
         self.kept = False
         self.key = key
         self._uploads = uploads
         self._writer = writer
         self._digests = digests
+        self._fence = fence
         self._pump = streams.Pump(writer, limit=limit, digests=[name for name, _ in digests])
 
     def feed(self, data: memoryview | bytes) -> None:
@@ -127,9 +141,31 @@ class Piece:
         spans = self._pump.spans()
         chunk = Chunk(index, self._pump.received, spans[0].crc if spans else 0, None, self.key)
         try:
-            progress = self._uploads.record(upload, [], chunk)
+            progress = self._uploads.record(upload, [], chunk, fence=self._fence)
         except CommitUnknown:
             self.kept = True
             raise
         self.kept = True
         return progress
+
+
+class Stored:
+    """What a storage keeps from one place on, for a Pump that only compares."""
+
+    def __init__(self, storage: Storage, key: Key, at: int, end: int) -> None:
+        self._pieces = storage.read(key, Span(at, end))
+        self._left = memoryview(b"")
+
+    def write(self, data: memoryview | bytes) -> None:
+        raise BytesDiffer("the upload is complete; it takes no other bytes")
+
+    def compare(self, data: memoryview | bytes) -> bool:
+        """Whether these are the bytes that come next. Raises BytesMissing."""
+        view = memoryview(data)
+        while view:
+            self._left = self._left or memoryview(next(self._pieces, b""))
+            size = min(len(view), len(self._left))
+            if not size or view[:size] != self._left[:size]:
+                return False
+            view, self._left = view[size:], self._left[size:]
+        return True

@@ -64,8 +64,9 @@ class Writer(Protocol):
         another thread. Raises StorageFailed."""
 
     def keep(self, written: Sequence[Span], *, last: bool) -> Kept:
-        """Of ``written``, the spans written since the last call, what is on stable storage when this returns: all of it with ``last``, and
-        with what earlier calls left out. May be called from another thread while more is written. Not for staged blobs. Raises as flush()."""
+        """Of ``written``, the spans written since the last call, what is on stable storage when this returns: all of it with ``last``,
+        and what earlier calls left out. May be called from another thread while more is written. Not for staged blobs. Raises as
+        flush()."""
 
     def close(self) -> None:
         """Let the range go. Repeatable. Unflushed bytes may be lost."""

@@ -24,7 +24,7 @@ from carboy.errors import (
     StorageFailed,
 )
 from carboy.model import Key, Span, key_for, new_id
-from carboy.storage.base import DriverState
+from carboy.storage.base import DriverState, Fragments
 from carboy.storage.copying import copy_open_file, link_open_file, open_held
 from carboy.storage.local_writer import Headroom, LocalWriter, storage_error
 from carboy.storage.locks import try_lock
@@ -61,6 +61,9 @@ class LocalStorage:
 
     # --- writing ---
 
+    def fence(self) -> str | None:
+        return None
+
     @contextmanager
     def stage(self, size: int | None) -> Iterator[tuple[Key, LocalWriter]]:
         key, fd = self._births.do(None)
@@ -71,7 +74,13 @@ class LocalStorage:
             writer.close()
 
     @contextmanager
-    def writer(self, key: Key, at: int, end: int | None, state: DriverState) -> Iterator[LocalWriter]:
+    def begin(self, size: int | None) -> Iterator[tuple[Key, DriverState]]:
+        with self.stage(size) as (key, writer):
+            writer.flush()
+            yield key, {}
+
+    @contextmanager
+    def writer(self, key: Key, at: int, end: int | None, state: DriverState, fragments: Fragments) -> Iterator[LocalWriter]:
         fd = self._open(key, os.O_RDWR)
         if fd is None:
             raise NotFound("the upload's bytes are gone")
@@ -84,7 +93,7 @@ class LocalStorage:
         finally:
             writer.close()
 
-    def seal(self, key: Key, size: int, state: DriverState) -> None:
+    def seal(self, key: Key, size: int, state: DriverState, fragments: Fragments) -> None:
         fd = self._open(key, os.O_RDWR)
         if fd is None:
             raise BytesMissing("the upload's bytes are gone")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from carboy.errors import Busy, BytesMissing, CarboyError, RangeBusy, StorageFailed, StorageFull, StorageReadOnly
-from carboy.model import Key
-from carboy.storage.base import DriverState
+from carboy.model import Key, Span
+from carboy.storage.base import Kept
 from carboy.storage.copying import copy_bytes
 from carboy.storage.locks import try_lock
 
@@ -54,6 +54,8 @@ class Headroom:
 class LocalWriter:
     """Writes one blob's file at a moving place; see :class:`carboy.storage.base.Writer`."""
 
+    lease: str | None = None
+
     def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
         self._fd = fd
         self._open = open_blob
@@ -84,7 +86,7 @@ class LocalWriter:
             view = view[len(stored):]
         return True
 
-    def copy(self, key: Key, start: int, size: int) -> None:
+    def copy(self, key: Key, start: int, size: int, crc: int | None = None) -> None:
         source = self._open(key)
         try:
             if os.fstat(source).st_size < start + size:
@@ -102,7 +104,7 @@ class LocalWriter:
             raise storage_error(error) from error
         self._at += size
 
-    def flush(self) -> DriverState:
+    def flush(self) -> None:
         if self._failed:
             raise self._failed
         if self._durable:
@@ -111,7 +113,12 @@ class LocalWriter:
             except OSError as error:
                 self._failed = StorageFailed("the bytes could not be synced to stable storage")
                 raise self._failed from error
-        return {}
+
+    spread = flush
+
+    def keep(self, written: Sequence[Span], *, last: bool) -> Kept:
+        self.flush()
+        return Kept(written)
 
     def extend(self, end: int) -> None:
         if not try_lock(self._fd, self._at, end):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import socket
 import threading
 import time
 
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError
-from carboy.model import new_id
 
 log = logging.getLogger("carboy.sweeper")
 
@@ -21,7 +19,6 @@ class Upkeep:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._instance = new_id()
         self._lock: int | None = None
         self._orphans_at = self._copy_at = 0.0
         self._stopped = threading.Event()
@@ -57,7 +54,6 @@ class Upkeep:
             self._stopped.wait(self._services.settings.sweep_interval)
 
     def _beat(self) -> None:
-        self._services.catalog.heartbeat(self._instance, now=time.time(), host=socket.gethostname(), pid=os.getpid())
         if not self._mine():
             return
         due = time.monotonic() >= self._orphans_at

@@ -72,16 +72,16 @@ def _write(call: Call, upload: Upload, at: int, source: Source) -> Writing:
 
 
 def _write_before_checksum(call: Call, upload: Upload, at: int, source: Source) -> Writing:
-    """The checksum comes behind the bytes: nothing is kept before. They are read back then, which costs less than computing all
-    that might be asked for."""
+    """The checksum comes behind the bytes: nothing is kept before. They are read back then where they can be, which costs less than
+    computing all that might be asked for."""
     uploads = call.services.uploads
-    with uploads.writing(upload, at, None, source, digests=digests(call), whole=True, exact=True) as writing:
+    with uploads.writing(upload, at, None, source, digests=digests(call), late=True, exact=True) as writing:
         for piece in source.lend():
             writing.feed(piece)
         failure = ending_error(source, writing.received)
         if failure:
             raise failure
-        uploads.verify(upload, at, writing.received, [fields.parse_checksum(_trailer(call))])
+        writing.verify([fields.parse_checksum(_trailer(call))])
         writing.end()
     return writing
 

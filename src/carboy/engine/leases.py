@@ -1,0 +1,173 @@
+"""Who may write where, among processes and machines that share a storage without locks of its own: rows in the catalog.
+
+Every process that writes is an *instance* with a row whose counter it moves each second. Others take it for dead when the counter has
+not moved for ``expiry`` seconds of *their* monotonic clock, and then remove the row and its leases: no clocks are compared, and a process
+that was only stopped finds its row gone whatever it tries to commit. It knows so itself before others do: see :meth:`_Held.check`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from carboy.catalog.base import Catalog
+from carboy.errors import CarboyError, Interrupted, RangeBusy
+from carboy.model import Instance, Key, Lease, new_id
+
+log = logging.getLogger("carboy.leases")
+
+_BEAT, _POLL = 1.0, 0.4
+Asked = Callable[[Key, int, int | None], None]
+
+
+@dataclass(slots=True)
+class _Self:
+    """This process as others see it. ``safe_until`` is when, at the earliest, they may take it for dead, less some margin."""
+
+    id: str
+    pid: int
+    safe_until: float
+    held: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+class Leases:
+    """See :class:`carboy.storage.base.Holds`. Thread-safe; registers, and starts a thread, in each process that first writes."""
+
+    def __init__(self, catalog: Catalog, expiry: float = 10.0) -> None:
+        self._catalog = catalog
+        self._expiry = expiry
+        self._lock = threading.Lock()
+        self._self: _Self | None = None
+        self._asked: Asked = lambda key, start, end: None
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def listen(self, asked: Asked) -> None:
+        """Have ``asked`` called, from a thread of its own, for what others want of the ranges held here."""
+        self._asked = asked
+
+    def instance(self) -> str:
+        return self._alive_self().id
+
+    @contextmanager
+    def hold(self, storage: str, key: Key, start: int, end: int | None) -> Iterator[_Held]:
+        me = self._alive_self()
+        lease = Lease(new_id(), storage, key, start, end, me.id)
+        _refuse(self._catalog.lease(lease), start, end)
+        with self._lock:
+            me.held += 1
+        try:
+            yield _Held(self._catalog, me, lease)
+        finally:
+            with self._lock:
+                me.held -= 1
+            with suppress(CarboyError):  # it goes with the instance then
+                self._catalog.release_lease(lease.id)
+
+    def held(self, storage: str, key: Key) -> bool:
+        return bool(self._catalog.leases(storage, key))
+
+    def alive(self, maker: str) -> bool:
+        instances = self._catalog.instances()
+        dead = {instance.id for instance in self._silent(instances) if self._bury(instance)}
+        return any(instance.id.startswith(maker) and instance.id not in dead for instance in instances)
+
+    def close(self) -> None:
+        """Be registered no more, when nothing is written any more. Repeatable; the next writer registers again."""
+        with self._lock:
+            me, self._self = self._self, None
+        if me is None or me.pid != os.getpid():
+            return
+        me.ended.set()
+        with suppress(CarboyError):
+            for instance in self._catalog.instances():
+                if instance.id == me.id:
+                    self._catalog.bury(instance)
+
+    # --- inside ---
+
+    def _alive_self(self) -> _Self:
+        with self._lock:
+            me = self._self
+            if me is None or me.pid != os.getpid() or time.monotonic() > me.safe_until:
+                me = self._self = self._appear()
+            return me
+
+    def _appear(self) -> _Self:
+        now = time.monotonic()
+        me = _Self(new_id(), os.getpid(), now + 0.6 * self._expiry)
+        self._catalog.appear(Instance(me.id, socket.gethostname(), me.pid, 0))
+        threading.Thread(target=self._live, args=(me,), name="leases", daemon=True).start()
+        return me
+
+    def _live(self, me: _Self) -> None:
+        """Beat, and hear what others want, until it is closed or was taken for dead."""
+        beat_at = time.monotonic() + _BEAT
+        while not me.ended.wait(_POLL if me.held else _BEAT):
+            try:
+                if time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + _BEAT
+                    if not self._beat(me):
+                        return
+                if me.held:
+                    for lease in self._catalog.wanted(me.id):
+                        self._asked(lease.key, lease.start, lease.end)
+            except CarboyError as error:
+                log.warning("no sign of life could be given: %s", error.detail)
+            except Exception:
+                log.exception("no sign of life could be given")
+
+    def _beat(self, me: _Self) -> bool:
+        """Whether it still lives. Time counts from before the row was written: others may have seen it as soon."""
+        before = time.monotonic()
+        instances = self._catalog.beat(me.id)
+        if instances is None:
+            log.warning("this process was silent for too long; what it was writing to shared storage is interrupted")
+            me.safe_until = 0.0
+            return False
+        me.safe_until = before + 0.6 * self._expiry
+        for instance in self._silent(instances):
+            if instance.id != me.id:
+                self._bury(instance)
+        return True
+
+    def _silent(self, instances: Sequence[Instance]) -> list[Instance]:
+        """Those whose counter has not moved for the expiry, as seen from here."""
+        now, before = time.monotonic(), self._seen
+        seen = {one.id: before[one.id] if before.get(one.id, (None,))[0] == one.beats else (one.beats, now) for one in instances}
+        self._seen = seen
+        return [one for one in instances if now - seen[one.id][1] >= self._expiry]
+
+    def _bury(self, instance: Instance) -> bool:
+        buried = self._catalog.bury(instance)
+        if buried:
+            log.info("instance %s on %s (process %d) is gone; its leases are free", instance.id[:8], instance.host, instance.pid)
+        return buried
+
+
+class _Held:
+    """See :class:`carboy.storage.base.Hold`."""
+
+    def __init__(self, catalog: Catalog, me: _Self, lease: Lease) -> None:
+        self.id = lease.id
+        self._catalog = catalog
+        self._self = me
+        self._start = lease.start
+
+    def extend(self, end: int) -> None:
+        _refuse(self._catalog.extend_lease(self.id, end), self._start, end)
+
+    def check(self) -> None:
+        if time.monotonic() > self._self.safe_until:
+            raise Interrupted("this process was silent for too long; another may be writing these bytes now")
+
+
+def _refuse(others: Sequence[Lease], start: int, end: int | None) -> None:
+    if others:
+        raise RangeBusy("another request is writing these bytes", start=start, end=end)
