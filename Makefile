@@ -31,7 +31,7 @@ crash: services $(VENV)/.test ## cut the power and kill the server under load; A
 	@$(bin)/python tests/faults/crash.py $(ARGS)
 
 services: ## install the servers and tools that tests use (as root; else says what to type)
-	@tools/services
+	@PYTHON='$(PYTHON)' tools/services
 
 lock: ## write requirements.lock anew from the newest versions that pyproject.toml allows
 	@$(PYTHON) tools/lock.py
