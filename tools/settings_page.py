@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from carboy.config import Settings, SpaceSettings
+from carboy.config import S3StorageSettings, Settings, SpaceSettings
 from carboy.model import MAX_SIZE
 
 PAGE = Path(__file__).parent.parent / "docs/settings.md"
@@ -63,6 +63,13 @@ A space is a table of its own in `carboy.toml`: `[spaces.NAME]`. In a variable i
 1 to 63 lower-case letters, digits, `_` and `-`, not beginning with `_` or `-`. `main` is there without being named.
 """
 
+STORAGES = """## Storages
+
+`local` is the data folder. Another storage is a table `[storages.NAME]` in `carboy.toml`, or JSON in `CARBOY_STORAGES`, and a space uses it
+where its `storage` is that name. What keeps bytes in S3 needs `pip install carboy[s3]`; its keys are found where the AWS tools look
+for them (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role), and never stand here.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -74,6 +81,8 @@ def page() -> str:
         rows.append(row(name, f"CARBOY_{name.upper()}", field))
     parts += ["\n".join(rows), "", SPACES, "| setting | variable | default | |\n|---|---|---|---|"]
     parts += [row(name, f"CARBOY_SPACES__NAME__{name.upper()}", field) for name, field in SpaceSettings.model_fields.items()]
+    parts += ["", STORAGES, "| setting | variable | default | |\n|---|---|---|---|"]
+    parts += [row(name, f"CARBOY_STORAGES__NAME__{name.upper()}", field) for name, field in S3StorageSettings.model_fields.items()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)) + "\n"
 
 
@@ -91,9 +100,10 @@ def choices(field: FieldInfo) -> str:
 
 def default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
-    assert value is not PydanticUndefined, "every setting has a default"
+    if value is PydanticUndefined:
+        return "has to be set"
     if isinstance(value, dict):
-        return ", ".join(f"`{name}`" for name in value)
+        return ", ".join(f"`{name}`" for name in value) or "none"
     if any(getattr(each, "func", None) for each in field.metadata):
         return size(value)
     return plain(value)

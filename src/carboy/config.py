@@ -53,6 +53,30 @@ class SpaceSettings(BaseModel):
     storage: str = Field("local", description="The storage that keeps the bytes.")
 
 
+class S3StorageSettings(BaseModel):
+    """One storage on an S3-compatible server. The keys come from where the AWS tools look: environment, profile, the machine's role."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["s3"] = Field("s3", description="The kind of storage.")
+    bucket: str = Field(min_length=1, description="The bucket; it has to be there.")
+    prefix: str = Field("", description="What the names of all objects begin with, such as `carboy/`.")
+    endpoint: str = Field("", description="The address of the S3 server; empty is AWS.")
+    region: str = Field("", description="The region; empty is what the AWS tools are set up with, else `us-east-1`.")
+    style: Literal["auto", "path", "virtual"] = Field("auto", description="Whether the bucket stands in the path or in the host's name.")
+    part_size: Size = Field(8 * 2**20, ge=5 * 2**20, le=2**30,
+                            description="Larger files go to the storage in parts of at least this size; large ones have larger parts.")
+    memory: Size = Field(256 * 2**20, ge=16 * 2**20,
+                         description="The most memory that a process uses for parts on their way; beyond it they wait in temporary files.")
+    storage_class: str = Field("", description="The storage class of objects, such as `STANDARD_IA`; empty is the bucket's own.")
+    sse: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = Field("", description="How the server encrypts; empty is the bucket's own way.")
+    sse_kms_key: str = Field("", description="The KMS key's id for `aws:kms`.")
+    deadline: float = Field(60.0, ge=1, description="What fails is tried again for this long.")
+    redirect: bool = Field(False, description="Sends downloads to the S3 server by a signed address; else they pass through Carboy.")
+    redirect_expiry: float = Field(900.0, gt=0, le=7 * 86400, description="How long such an address is good.")
+    ca: str = Field("", description="The file of certificates (PEM) that vouch for the S3 server, where the system's don't.")
+
+
 class Settings(BaseSettings):
     """All settings of a Carboy server. Sizes take units, times are seconds."""
 
@@ -139,6 +163,7 @@ class Settings(BaseSettings):
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
     spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()},
                                              description="The spaces by name; `main` is always there.")
+    storages: dict[str, S3StorageSettings] = Field(default_factory=dict, description="Storages by name, besides `local`, which is always there.")
     admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
     access_log: bool = Field(False, description="Log one line for each request.")
@@ -150,6 +175,14 @@ class Settings(BaseSettings):
             if not SPACE_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} is not a space's name: lower-case letters, digits, _ and -, at most 63")
         return {"main": SpaceSettings(), **spaces}
+
+    @field_validator("storages")
+    @classmethod
+    def _storage_names(cls, storages: dict[str, S3StorageSettings]) -> dict[str, S3StorageSettings]:
+        for name in storages:
+            if name == "local" or not SPACE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} can't be a storage's name: lower-case letters, digits, _ and -, at most 63, and not `local`")
+        return storages
 
     @field_validator("admin_token", "secret_key")
     @classmethod

@@ -215,6 +215,13 @@ class StorageReadOnly(CarboyError):
     code, title = "storage_read_only", "The storage is read-only"
 
 
+class StorageUnavailable(CarboyError):
+    """The storage can't be reached, or refuses to serve Carboy at all. Nothing that it had is lost; trying again later is right.
+    ``facts['reason']`` is what an operator would look at: connection, busy, keys, bucket, clock, region, certificate, answer."""
+
+    code, title = "storage_unavailable", "The storage is unavailable"
+
+
 class StorageFailed(CarboyError):
     """The storage failed to keep bytes (a failed fsync, for one). Final for that file: never retried into success."""
 

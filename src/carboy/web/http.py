@@ -57,6 +57,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "quota_exceeded": 507,
     "bytes_damaged": 500,
     "storage_read_only": 503,
+    "storage_unavailable": 503,
     "storage_failed": 500,
     "bytes_missing": 500,
     "catalog_unavailable": 503,
@@ -67,7 +68,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
 """The status of each error code."""
 
 _RETRY_AFTER = {"busy": 5, "range_busy": 1, "request_under_way": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60,
-                "rate_limited": 1}
+                "storage_unavailable": 10, "rate_limited": 1}
 """Seconds after which trying again is sensible."""
 
 
