@@ -321,15 +321,35 @@ class TestSchema:
         assert revisions == sorted(revisions, reverse=True)
 
     def test_another_schema_is_refused(self, catalog: Catalog, tmp_path: Path) -> None:
-        with raw(tmp_path) as connection:
-            connection.execute("UPDATE alembic_version SET version_num = '9999'")
-        for call in (catalog.check, catalog.migrate):
-            with pytest.raises(SchemaMismatch, match="newer"):
-                call()
+        for unfit in ("UPDATE compatibility SET oldest = '9998'", "DELETE FROM compatibility"):
+            with raw(tmp_path) as connection:
+                connection.execute("UPDATE alembic_version SET version_num = '9999'")
+                connection.execute(unfit)
+            for call in (catalog.check, catalog.migrate):
+                with pytest.raises(SchemaMismatch, match="newer"):
+                    call()
         with raw(tmp_path) as connection:
             connection.execute("UPDATE alembic_version SET version_num = '0000'")
         with pytest.raises(SchemaMismatch, match="older"):
             catalog.check()
+
+    def test_a_newer_schema_that_says_so_is_worked_with(self, catalog: Catalog, tmp_path: Path) -> None:
+        with raw(tmp_path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+            assert connection.execute("SELECT oldest FROM compatibility").fetchall() == [("0003",)]
+        catalog.check()
+        catalog.migrate()
+        catalog.place([at("a")], now=1.0)
+        with raw(tmp_path) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)], "nothing was done about it"
+
+    def test_every_revision_says_whose_code_works_with_it(self) -> None:
+        """Not before one that it follows, and none that isn't there."""
+        script = ScriptDirectory(str(Path(sql.__file__).with_name("migrations")))
+        told = {revision.revision: revision.module.works_with for revision in script.walk_revisions() if revision.revision > "0003"}
+        assert "0004" in told
+        assert list(told.values()) == sorted(told.values(), reverse=True)
+        assert all("0003" <= oldest <= revision for revision, oldest in told.items())
 
     def test_an_empty_catalog_is_older(self, tmp_path: Path, postgres_server: PostgresServer) -> None:
         for url in (url_of(tmp_path), postgres_server.new_database()):

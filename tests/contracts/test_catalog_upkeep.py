@@ -92,15 +92,6 @@ class TestUpkeep:
         catalog.set_sha256(file.blob.id, b"\x00" * 32)
         assert catalog.file(file.id).blob == replace(file.blob, sha256=b"\x00" * 32)  # type: ignore[union-attr]
 
-    def test_heartbeats(self, catalog: Catalog) -> None:
-        catalog.heartbeat("i", now=1.0, host="h", pid=1)
-        catalog.heartbeat("i", now=2.0, host="h", pid=1)
-        catalog.heartbeat("j", now=9.0, host="h", pid=2)
-        day = 24 * 3600.0
-        assert catalog.purge(now=1.5 + day) == 0, "the second beat of i counts, and there is one row of it"
-        assert catalog.purge(now=2.0 + day) == 1
-        assert catalog.purge(now=9.0 + day) == 1
-
     def test_a_key_belongs_to_one_blob(self, catalog: Catalog) -> None:
         file = put(catalog, "a")
         with pytest.raises(Conflict):

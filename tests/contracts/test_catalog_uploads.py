@@ -11,7 +11,7 @@ from catalogs import a_blob, an_upload, begin, note, of, put, together
 from carboy.catalog.base import Catalog, ChunkTotals, Reservation
 from carboy.checksums import combine, crc64nvme
 from carboy.errors import Conflict, MissingBytes, NotFound, PreconditionFailed, TooLarge, UploadGone
-from carboy.model import Chunk, Condition, Key, Span, new_id
+from carboy.model import Chunk, Condition, Fragment, Key, Span, key_for, new_id
 
 
 class TestUploads:
@@ -100,13 +100,12 @@ class TestRecord:
         assert (progress.received, progress.offset, progress.missing, progress.covered) == (7, 3, [(3, 5), (9, 20)], False)
         assert note(catalog, upload, Span(3, 5, 9)).spans == [Span(0, 9, combine(combine(2, 9, 2), 1, 4))]
 
-    def test_times_size_and_driver_state(self, catalog: Catalog) -> None:
+    def test_times_and_size(self, catalog: Catalog) -> None:
         upload = begin(catalog, driver_state={"a": 1})
         assert note(catalog, upload, Span(0, 1, 1), now=5.0, expires_at=50.0).upload == replace(upload, touched_at=5.0, expires_at=50.0)
-        changed = note(catalog, upload, now=6.0, expires_at=60.0, size=9, driver_state={"b": [2]}).upload
-        assert changed == replace(upload, touched_at=6.0, expires_at=60.0, size=9, driver_state={"b": [2]})
+        changed = note(catalog, upload, now=6.0, expires_at=60.0, size=9).upload
+        assert changed == replace(upload, touched_at=6.0, expires_at=60.0, size=9)
         assert note(catalog, upload, now=6.0, expires_at=60.0).upload == changed
-        assert note(catalog, upload, now=6.0, expires_at=60.0, driver_state={}).upload == replace(changed, driver_state={})
 
     @pytest.mark.parametrize("span", [Span(0, 1), Span(4, 6), Span(9, 11), Span(0, 20), Span(5, 10), Span(6, 7)])
     def test_an_overlap_is_refused(self, catalog: Catalog, span: Span) -> None:
@@ -361,6 +360,104 @@ class TestParts:
         assert (progress.upload.state, progress.upload.file_id, list(progress.spans)) == ("complete", None, [])
         assert catalog.condemned("local", before=5.0) == [part.key]
         assert not catalog.end_upload(part.id, "complete", now=6.0, expires_at=60.0)
+
+
+def a_fragment(start: int, end: int, *, piece: bool = False, **changes: Any) -> Fragment:
+    return replace(Fragment(start, end, 2**64 - start - 1, {"number": start}, key_for(new_id()) if piece else None), **changes)
+
+
+class TestFragments:
+    def remote(self, catalog: Catalog, **changes: Any) -> Any:
+        return begin(catalog, **{"storage": "s3", "driver_state": {"multipart": "x"}, **changes})
+
+    def test_they_read_back_by_start(self, catalog: Catalog) -> None:
+        upload, other = self.remote(catalog), self.remote(catalog)
+        kept = [a_fragment(0, 5), a_fragment(5, 2**62, piece=True), a_fragment(2**62, 2**62 + 1, crc=None, ref={})]
+        note(catalog, upload, fragments=[kept[1]])
+        note(catalog, upload, fragments=[kept[2], kept[0]])
+        assert catalog.fragments(upload.id) == kept
+        assert catalog.fragments(other.id) == catalog.fragments(new_id()) == []
+        assert catalog.upload(upload.id).upload.driver_state == {"multipart": "x"}  # type: ignore[union-attr]
+
+    def test_one_takes_the_place_of_those_within_it(self, catalog: Catalog) -> None:
+        upload = self.remote(catalog)
+        kept = [a_fragment(at, at + 2, piece=True) for at in range(0, 10, 2)]
+        note(catalog, upload, Span(0, 10, 1), fragments=kept)
+        over = a_fragment(2, 6)
+        note(catalog, upload, now=3.0, fragments=[over])
+        assert catalog.fragments(upload.id) == [kept[0], over, *kept[3:]]
+        assert catalog.condemned("s3", before=3.0) == sorted(one.key for one in kept[1:3])  # type: ignore[type-var]
+        grown, all_of_it = a_fragment(8, 12, piece=True), a_fragment(0, 12, piece=True)
+        note(catalog, upload, Span(10, 12, 1), now=4.0, fragments=[grown, all_of_it])
+        assert catalog.fragments(upload.id) == [all_of_it]
+        assert set(catalog.condemned("s3", before=4.0)) == {one.key for one in [*kept, grown]}
+        assert catalog.condemned("local", before=9.0) == []
+
+    def test_the_same_piece_may_be_told_again(self, catalog: Catalog) -> None:
+        upload, piece = self.remote(catalog), a_fragment(0, 2, piece=True)
+        note(catalog, upload, fragments=[piece])
+        note(catalog, upload, fragments=[replace(piece, ref={"again": True})])
+        assert catalog.fragments(upload.id) == [replace(piece, ref={"again": True})]
+        assert catalog.condemned("s3", before=9.0) == []
+
+    @pytest.mark.parametrize(("start", "end"), [(0, 6), (6, 9), (9, 11), (0, 12), (6, 7), (9, 19), (4, 11)])
+    def test_one_cuts_no_other(self, catalog: Catalog, start: int, end: int) -> None:
+        upload, kept = self.remote(catalog), [a_fragment(5, 8), a_fragment(10, 20)]
+        note(catalog, upload, fragments=[a_fragment(0, 1), *kept, a_fragment(30, 31)])
+        before = catalog.fragments(upload.id)
+        with pytest.raises(Conflict):
+            note(catalog, upload, Span(100, 101, 1), fragments=[a_fragment(start, end)])
+        assert catalog.fragments(upload.id) == before
+        assert catalog.upload(upload.id).spans == []  # type: ignore[union-attr]
+        note(catalog, upload, fragments=[a_fragment(8, 10), a_fragment(20, 30), a_fragment(1, 5)])
+        assert [(one.start, one.end) for one in catalog.fragments(upload.id)] == [
+            (0, 1), (1, 5), (5, 8), (8, 10), (10, 20), (20, 30), (30, 31)]
+
+    def test_a_refused_record_keeps_none(self, catalog: Catalog) -> None:
+        upload, piece = self.remote(catalog, size=4), a_fragment(0, 9, piece=True)
+        with pytest.raises(TooLarge):
+            note(catalog, upload, Span(0, 9, 1), fragments=[piece])
+        assert catalog.fragments(upload.id) == []
+        assert catalog.known("s3", [piece.key]) == set()  # type: ignore[list-item]
+
+    def test_their_pieces_are_known_until_they_are_forgotten(self, catalog: Catalog) -> None:
+        upload, piece = self.remote(catalog), a_fragment(0, 2, piece=True)
+        keys = [piece.key, upload.key]
+        note(catalog, upload, Span(0, 2, 1), fragments=[piece, a_fragment(2, 4)])
+        assert catalog.known("s3", keys) == set(keys)  # type: ignore[arg-type]
+        assert catalog.known("local", keys) == set()  # type: ignore[arg-type]
+        catalog.end_upload(upload.id, "cancelled", now=3.0, expires_at=9.0)
+        assert set(catalog.condemned("s3", before=3.0)) == catalog.known("s3", keys) == set(keys)  # type: ignore[arg-type]
+        assert catalog.fragments(upload.id) == []
+        catalog.forget("s3", keys)  # type: ignore[arg-type]
+        assert catalog.known("s3", keys) == set()  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("state", ["cancelled", "failed", "expired", "complete"])
+    def test_they_go_when_it_ends(self, catalog: Catalog, state: Any) -> None:
+        upload, piece = self.remote(catalog, partial=state == "complete", size=2), a_fragment(0, 2, piece=True)
+        note(catalog, upload, Span(0, 2, 1), fragments=[piece])
+        assert catalog.end_upload(upload.id, state, now=100.0, expires_at=200.0)
+        assert set(catalog.condemned("s3", before=100.0)) == {piece.key, upload.key}
+        assert catalog.fragments(upload.id) == []
+        assert catalog.purge(now=200.0) == 1
+
+    def test_a_sealed_upload_needs_them_no_more(self, catalog: Catalog) -> None:
+        upload = self.remote(catalog, size=4)
+        pieces = [a_fragment(0, 2, piece=True), a_fragment(3, 4, piece=True)]
+        note(catalog, upload, Span(0, 4, 1), fragments=[*pieces, a_fragment(2, 3)])
+        catalog.complete(upload.id, of(upload), now=5.0, expires_at=50.0)
+        assert catalog.fragments(upload.id) == []
+        assert set(catalog.condemned("s3", before=5.0)) == {piece.key for piece in pieces}
+        assert catalog.known("s3", [upload.key]) == {upload.key}
+
+    def test_a_refused_completion_keeps_them(self, catalog: Catalog) -> None:
+        upload, piece = self.remote(catalog, size=4, path="up.bin"), a_fragment(0, 4, piece=True)
+        note(catalog, upload, Span(0, 4, 1), fragments=[piece])
+        put(catalog, "up.bin")
+        with pytest.raises(PreconditionFailed):
+            catalog.complete(upload.id, of(upload, condition=Condition(absent=True)), now=5.0, expires_at=50.0)
+        assert catalog.fragments(upload.id) == [piece]
+        assert catalog.condemned("s3", before=9.0) == []
 
 
 class TestWholeBodies:

@@ -319,7 +319,8 @@ class Catalog(Protocol):
         """Receiving uploads that wait for their parts."""
 
     def purge(self, *, now: float, audit_before: float = 0.0) -> int:
-        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries before that time, and leases of instances that are gone; how many rows went."""
+        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, and audit entries before that
+        time; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""

@@ -19,9 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from carboy.catalog.paths import ancestors
 from carboy.catalog.pool import Pool
 from carboy.catalog.processes import PerProcess
-from carboy.catalog.schema import read_version, require_not_newer, upgrade
+from carboy.catalog.schema import Schema, read_schema, upgrade
 from carboy.catalog.sessions import Compiler, Row, Session, Statement
-from carboy.catalog.tables import SCHEMA
 from carboy.errors import CarboyError, CatalogUnavailable, CommitUnknown, ConfigError, Conflict, StorageFull
 
 T = TypeVar("T")
@@ -165,18 +164,18 @@ class PostgresDatabase:
             else:
                 pool.give(session)
 
-    def version(self) -> str | None:
-        return self.read(lambda session: read_version(cast(PostgresSession, session).say, _HAS_TABLE))
+    def schema(self) -> Schema:
+        return self.read(lambda session: read_schema(cast(PostgresSession, session).say, _HAS_TABLE))
 
     def migrate(self) -> None:
-        if self.version() == SCHEMA:
+        if not self.schema().outdated:
             return
         try:
             with self._engine.begin() as connection:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number('carboy migrate')})")
                 say = PostgresSession(cast("psycopg.Connection[Any]", connection.connection.driver_connection), self._compiler).say
-                require_not_newer(read_version(say, _HAS_TABLE))
-                upgrade(connection)
+                if read_schema(say, _HAS_TABLE).outdated:
+                    upgrade(connection)
         except DBAPIError as error:
             raise CatalogUnavailable(f"the catalog could not be upgraded: {error.orig}") from error
 

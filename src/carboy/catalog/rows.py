@@ -8,7 +8,7 @@ from typing import Any
 
 from carboy.catalog.sessions import Row
 from carboy.catalog.tables import blobs, files, tokens, uploads
-from carboy.model import Blob, Chunk, File, Key, Span, Token, Upload
+from carboy.model import Blob, Chunk, File, Fragment, Instance, Key, Lease, Span, Token, Upload
 
 BLOB = tuple(blobs.c)
 FILE = (files.c.id, files.c.space, files.c.path, files.c.owner, files.c.media_type, files.c.metadata, files.c.version,
@@ -82,6 +82,20 @@ def spans_of(rows: Iterable[Row]) -> list[Span]:
 def chunk_of(row: Row) -> Chunk:
     index, size, crc, start, key = row
     return Chunk(index, size, unpack_crc(crc), start, None if key is None else Key(key))
+
+
+def fragment_of(row: Row) -> Fragment:
+    start, end, crc, ref, key = row
+    return Fragment(start, end, None if crc is None else unpack_crc(crc), load(ref), None if key is None else Key(key))
+
+
+def lease_of(row: Row) -> Lease:
+    id, storage, key, start, end, instance = row
+    return Lease(id, storage, Key(key), start, end, instance)
+
+
+def instance_of(row: Row) -> Instance:
+    return Instance(*row)
 
 
 def token_of(row: Row) -> Token:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, Dialect, SelectBase, UpdateBase, bindparam
 
+from carboy.catalog.schema import Schema
+
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Statement = SelectBase | UpdateBase
@@ -51,8 +53,8 @@ class Database(Protocol):
     def write(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` and commit; what it raises rolls back. Raises CatalogUnavailable, CommitUnknown, StorageFull."""
 
-    def version(self) -> str | None:
-        """The schema's revision, None for an empty database."""
+    def schema(self) -> Schema:
+        """What the database's schema is."""
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""

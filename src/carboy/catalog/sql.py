@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from carboy.catalog import (
     completing,
     editing,
     files,
+    fragments,
     moving,
     placing,
     recounting,
@@ -29,6 +30,7 @@ from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database, Session
 from carboy.catalog.spans import Combine
 from carboy.catalog.sql_finding import SqlFinding
+from carboy.catalog.sql_leasing import SqlLeasing
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.errors import ConfigError
 from carboy.model import (
@@ -37,6 +39,7 @@ from carboy.model import (
     Chunk,
     File,
     Folder,
+    Fragment,
     Key,
     Page,
     Placed,
@@ -89,7 +92,7 @@ def _database(url: str, durable: bool) -> Database:
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 
 
-class SqlCatalog(SqlFinding):
+class SqlCatalog(SqlFinding, SqlLeasing):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
     def __init__(self, database: Database, combine: Combine) -> None:
@@ -102,7 +105,7 @@ class SqlCatalog(SqlFinding):
         self._database.migrate()
 
     def check(self) -> None:
-        require_current(self._database.version())
+        require_current(self._database.schema())
 
     def close(self) -> None:
         self._database.close()
@@ -123,13 +126,13 @@ class SqlCatalog(SqlFinding):
         return self._database.read(lambda session: files.page(session, space, prefix, cursor, limit, folders))
 
     def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None,
-              upload: Upload | None = None) -> list[Placed]:
+              upload: Upload | None = None, fence: Collection[str] = ()) -> list[Placed]:
         def work(session: Session) -> list[Placed]:
             placed = placing.place(session, placements, now, release, by)
             if upload:
                 uploads.add_complete(session, replace(upload, state="complete", file_id=placed[0].file.id))
             return placed
-        return self._database.write(work)
+        return self._write_fenced(fence, work)
 
     def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File | None:
         return self._database.write(lambda session: shelving.delete_file(session, id, now, etags, by))
@@ -166,8 +169,9 @@ class SqlCatalog(SqlFinding):
     def trashed(self, space: str, *, prefix: str = "", cursor: str | None = None, limit: int = 100) -> tuple[list[Shelved], str | None]:
         return self._database.read(lambda session: shelving.trashed(session, space, prefix, cursor, limit))
 
-    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None) -> list[Shelved]:
-        return self._database.write(lambda session: shelving.stage(session, placements, now, expires_at, release))
+    def stage(self, placements: Sequence[Placement], *, now: float, expires_at: float, release: str | None = None,
+              fence: Collection[str] = ()) -> list[Shelved]:
+        return self._write_fenced(fence, lambda session: shelving.stage(session, placements, now, expires_at, release))
 
     def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
         return self._database.write(lambda session: shelving.publish(session, publications, now, by))
@@ -183,8 +187,8 @@ class SqlCatalog(SqlFinding):
 
     # --- uploads ---
 
-    def create_upload(self, upload: Upload, *, reserve: Reservation | None = None) -> Upload:
-        return self._database.write(lambda session: uploads.create(session, upload, reserve))
+    def create_upload(self, upload: Upload, *, reserve: Reservation | None = None, fence: Collection[str] = ()) -> Upload:
+        return self._write_fenced(fence, lambda session: uploads.create(session, upload, reserve))
 
     def upload(self, id: str) -> Progress | None:
         return self._database.view(lambda session: uploads.progress(session, id))
@@ -201,11 +205,14 @@ class SqlCatalog(SqlFinding):
         return self._database.view(lambda session: uploads.receiving(session, filters, cursor or "", limit))
 
     def record(self, upload_id: str, spans: Sequence[Span], *, now: float, expires_at: float, size: int | None = None,
-               chunk: Chunk | None = None, driver_state: Mapping[str, Any] | None = None,
-               reserve_until: float | None = None) -> Progress:
-        return self._database.write(lambda session: uploads.record(
-            session, upload_id, spans, self._combine, now=now, expires_at=expires_at, size=size, chunk=chunk,
-            driver_state=driver_state, reserve_until=reserve_until))
+               chunk: Chunk | None = None, reserve_until: float | None = None, fragments: Sequence[Fragment] = (),
+               lease: str | None = None, fence: Collection[str] = ()) -> Progress:
+        return self._write_fenced(fence, lambda session: uploads.record(
+            session, upload_id, spans, self._combine, now=now, expires_at=expires_at, size=size, chunk=chunk, reserve_until=reserve_until,
+            kept=fragments, lease=lease))
+
+    def fragments(self, upload_id: str) -> list[Fragment]:
+        return self._database.read(lambda session: fragments.of(session, upload_id))
 
     def chunks(self, upload_id: str) -> list[Chunk]:
         return self._database.read(lambda session: uploads.chunks_of(session, upload_id))
@@ -276,11 +283,6 @@ class SqlCatalog(SqlFinding):
 
     def tokens(self) -> list[Token]:
         return self._database.read(tokens.every)
-
-    # --- instances ---
-
-    def heartbeat(self, instance: str, *, now: float, host: str, pid: int) -> None:
-        self._database.write(lambda session: upkeep.heartbeat(session, instance, now, host, pid))
 
     def counts(self) -> Mapping[str, int]:
         return self._database.view(upkeep.counts)

@@ -10,11 +10,10 @@ from typing import TypeVar, cast
 
 from carboy.catalog.pool import Pool
 from carboy.catalog.processes import PerProcess
-from carboy.catalog.schema import read_version, require_not_newer, upgrade
+from carboy.catalog.schema import Schema, read_schema, upgrade
 from carboy.catalog.sessions import Compiler, Session
 from carboy.catalog.sqlite_session import SqliteSession, connect, sqlite_engine, told
 from carboy.catalog.sqlite_writer import SqliteWriter, machine_lock
-from carboy.catalog.tables import SCHEMA
 from carboy.errors import CatalogUnavailable
 
 T = TypeVar("T")
@@ -72,8 +71,8 @@ class SqliteDatabase:
     def write(self, work: Callable[[Session], T]) -> T:
         return self._writers.get().write(work)
 
-    def version(self) -> str | None:
-        return self.read(lambda session: read_version(cast(SqliteSession, session).say))
+    def schema(self) -> Schema:
+        return self.read(lambda session: read_schema(cast(SqliteSession, session).say))
 
     def migrate(self) -> None:
         """After a copy of the older catalog beside it, named for its revision."""
@@ -88,12 +87,11 @@ class SqliteDatabase:
                 session.close()
 
     def _bring_up(self, session: SqliteSession) -> None:
-        before = read_version(session.say)
-        require_not_newer(before)
-        if before == SCHEMA:
+        before = read_schema(session.say)
+        if not before.outdated:
             return
-        if before is not None:
-            _copy(session, self._path.with_name(f"{self._path.name}.{before}"))
+        if before.revision is not None:
+            _copy(session, self._path.with_name(f"{self._path.name}.{before.revision}"))
         with self._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA synchronous = FULL")
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0003"
+SCHEMA = "0004"
 """The revision these tables are of. Revisions are numbers with leading zeros, so an older one sorts before."""
 
 metadata = MetaData()
@@ -233,6 +233,20 @@ chunks = Table(
     sqlite_with_rowid=False,
 )
 Index("chunks_by_key", chunks.c.key, sqlite_where=chunks.c.key.is_not(None), postgresql_where=chunks.c.key.is_not(None))
+
+fragments = Table(
+    "fragments", metadata,
+    Column("upload_id", TEXT, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+    Column("start", BigInteger, primary_key=True),
+    Column("end", BigInteger, nullable=False),
+    Column("crc", LargeBinary, CheckConstraint("length(crc) = 8")),
+    Column("ref", TEXT, nullable=False),
+    Column("key", TEXT),
+    sqlite_with_rowid=False,
+)
+"""They don't overlap. Only uploads with a driver state have any."""
+Index("fragments_by_key", fragments.c.key, sqlite_where=fragments.c.key.is_not(None), postgresql_where=fragments.c.key.is_not(None))
+
 reservations = Table(
     "reservations", metadata,
     Column("id", TEXT, primary_key=True),
@@ -320,6 +334,31 @@ secrets = Table(
 )
 """Keys that all processes and machines share, such as the one that signs links."""
 
+writers = Table(
+    "writers", metadata,
+    Column("id", TEXT, primary_key=True),
+    Column("host", TEXT, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("beats", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The processes that write to a storage shared by many, while they live (:class:`carboy.model.Instance`)."""
+
+leases = Table(
+    "leases", metadata,
+    Column("id", TEXT, primary_key=True),
+    Column("storage", TEXT, nullable=False),
+    Column("key", TEXT, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("end", BigInteger),
+    Column("instance", TEXT, ForeignKey("writers.id", ondelete="CASCADE"), nullable=False),
+    Column("wanted", Integer, nullable=False, server_default="0"),
+    Index("leases_by_key", "storage", "key"),
+    Index("leases_by_instance", "instance"),
+    sqlite_with_rowid=False,
+)
+"""Which ranges of which keys they hold; gone with their holder. ``wanted``: somebody waits for it."""
+
 instances = Table(
     "instances", metadata,
     Column("id", TEXT, primary_key=True),
@@ -329,6 +368,10 @@ instances = Table(
     Column("seen_at", Double, nullable=False),
     sqlite_with_rowid=False,
 )
+"""Written to by nodes of schema 0003 only, which may still run; to be dropped once they may not."""
+
+compatibility = Table("compatibility", metadata, Column("oldest", TEXT, primary_key=True), sqlite_with_rowid=False)
+"""One row: the oldest revision whose code works on the catalog as it is. See :mod:`carboy.catalog.schema`."""
 
 answers = Table(
     "answers", metadata,

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 
-from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, func, insert, literal_column, select, union, update
+from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, func, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
 from carboy.catalog import answers, auditing, links, rows, zips
 from carboy.catalog.reservations import lapse
 from carboy.catalog.sessions import Session, among, among_values, padded
-from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, files, instances, uploads
+from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, files, fragments, uploads
 from carboy.model import TRANSITIONS, Blob, Key
 
 _MANY = 256
@@ -24,11 +24,6 @@ _BLOBS = (select(*rows.BLOB).where(blobs.c.storage == bindparam("storage"), blob
           .order_by(blobs.c.key).limit(bindparam("count")))
 _SET_SHA256 = update(blobs).where(blobs.c.id == bindparam("blob")).values(sha256=bindparam("sha256"))
 _ENDED = delete(uploads).where(uploads.c.state.in_(_FINAL), uploads.c.expires_at <= bindparam("now"))
-_SILENT = 24 * 3600.0
-_GONE = delete(instances).where(instances.c.seen_at <= bindparam("seen"))
-_BEAT = update(instances).where(instances.c.id == bindparam("instance")).values(
-    {name: bindparam(name) for name in ("host", "pid", "seen_at")})
-_APPEAR = insert(instances)
 _ALL = func.count(literal_column("*"))
 _COUNTS: Mapping[str, SelectBase] = {
     "files": select(_ALL).select_from(files), "blobs": select(_ALL).select_from(blobs),
@@ -47,8 +42,8 @@ def _known(count: int) -> SelectBase:
         select(blobs.c.key).where(blobs.c.storage == storage, among(blobs.c.key, count)),
         select(condemned.c.key).where(condemned.c.storage == storage, among(condemned.c.key, count)),
         select(uploads.c.key).where(uploads.c.state == RECEIVING, uploads.c.storage == storage, among(uploads.c.key, count)),
-        select(chunks.c.key).join_from(chunks, uploads, chunks.c.upload_id == uploads.c.id)
-        .where(uploads.c.storage == storage, among(chunks.c.key, count)))
+        *[select(pieces.c.key).join_from(pieces, uploads, pieces.c.upload_id == uploads.c.id)
+          .where(uploads.c.storage == storage, among(pieces.c.key, count)) for pieces in (chunks, fragments)])
 
 
 def condemned_keys(session: Session, storage: str, before: float, limit: int) -> list[Key]:
@@ -80,13 +75,8 @@ def set_sha256(session: Session, blob_id: str, sha256: bytes) -> None:
 
 
 def purge(session: Session, now: float, audit_before: float) -> int:
-    return (lapse(session, now) + session.run(_ENDED, now=now) + session.run(_GONE, seen=now - _SILENT) + zips.forget(session, now)
-            + links.forget(session, now) + answers.forget(session, now) + auditing.forget(session, audit_before))
-
-
-def heartbeat(session: Session, instance: str, now: float, host: str, pid: int) -> None:
-    if not session.run(_BEAT, instance=instance, host=host, pid=pid, seen_at=now):
-        session.run(_APPEAR, id=instance, host=host, pid=pid, started_at=now, seen_at=now)
+    return (lapse(session, now) + session.run(_ENDED, now=now) + zips.forget(session, now) + links.forget(session, now)
+            + answers.forget(session, now) + auditing.forget(session, audit_before))
 
 
 def counts(session: Session) -> dict[str, int]:

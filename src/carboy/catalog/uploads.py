@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, SelectBase, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
-from carboy.catalog import rows
+from carboy.catalog import fragments, leasing, rows
 from carboy.catalog.base import ChunkTotals, Reservation
 from carboy.catalog.contents import condemn
 from carboy.catalog.reservations import release, renew, shrink
@@ -17,7 +17,7 @@ from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.spans import Combine, merged
 from carboy.catalog.tables import OF_PARTS, RECEIVING, chunks, spans, uploads
 from carboy.errors import Conflict, NotFound, TooLarge, UploadGone
-from carboy.model import Chunk, Key, Progress, Span, Upload, UploadState
+from carboy.model import Chunk, Fragment, Key, Progress, Span, Upload, UploadState
 
 _ID = uploads.c.id == bindparam("id")
 _OF = spans.c.upload_id == bindparam("upload_id")
@@ -31,7 +31,7 @@ _COMPLETE_NAMED = (select(*rows.UPLOAD).where(uploads.c.state == literal_column(
                    .order_by(uploads.c.touched_at.desc(), uploads.c.id).limit(1))
 _ADD = insert(uploads)
 _TOUCH = update(uploads).where(_ID).values(
-    {name: bindparam(name) for name in ("size", "driver_state", "touched_at", "expires_at")})
+    {name: bindparam(name) for name in ("size", "touched_at", "expires_at")})
 _END = update(uploads).where(_ID).values(
     {name: bindparam(name) for name in ("state", "file_id", "failure", "touched_at", "expires_at")})
 _RENAME = update(uploads).where(_ID, uploads.c.state == RECEIVING).values(path=bindparam("path"))
@@ -131,12 +131,13 @@ def require_receiving(upload: Upload) -> None:
 
 
 def record(session: Session, id: str, new: Sequence[Span], combine: Combine, *, now: float, expires_at: float,
-           size: int | None, chunk: Chunk | None, driver_state: Mapping[str, Any] | None,
-           reserve_until: float | None = None) -> Progress:
+           size: int | None, chunk: Chunk | None, reserve_until: float | None, kept: Sequence[Fragment],
+           lease: str | None) -> Progress:
     upload = lock(session, id)
     require_receiving(upload)
-    upload = replace(upload, size=_size(upload.size, size), touched_at=now, expires_at=expires_at,
-                     driver_state=upload.driver_state if driver_state is None else driver_state)
+    if lease:
+        leasing.require_held(session, lease)
+    upload = replace(upload, size=_size(upload.size, size), touched_at=now, expires_at=expires_at)
     old = recorded(session, id)
     all_spans = merged([*old, *new], combine)
     if upload.size is not None and all_spans and all_spans[-1].end > upload.size:
@@ -144,10 +145,10 @@ def record(session: Session, id: str, new: Sequence[Span], combine: Combine, *, 
     _keep_spans(session, id, old, all_spans)
     if chunk:
         _keep_chunk(session, upload, chunk, now)
+    fragments.keep(session, upload, kept, now)
     if reserve_until is not None and upload.size is not None:
         shrink(session, id, upload.size - sum(span.length for span in all_spans), reserve_until)
-    session.run(_TOUCH, id=id, size=upload.size, driver_state=rows.dump(upload.driver_state), touched_at=now,
-                expires_at=expires_at)
+    session.run(_TOUCH, id=id, size=upload.size, touched_at=now, expires_at=expires_at)
     return Progress(upload, all_spans)
 
 
@@ -192,14 +193,16 @@ def chunk_totals(session: Session, upload_id: str) -> ChunkTotals:
 
 def close(session: Session, upload: Upload, state: UploadState, *, now: float, expires_at: float, file_id: str | None = None,
           failure: str | None = None, kept: Key | None = None) -> None:
-    """Give a locked upload its final state: its pieces but ``kept`` are condemned, its reservation goes. What else is known
-    of its chunks goes with its row, later: how many there were must not make completing it slower."""
+    """Give a locked upload its final state: its pieces but ``kept`` are condemned, its fragments and its reservation go. What else is
+    known of its chunks goes with its row, later: how many there were must not make completing it slower."""
     pieces = [key for key, in session.rows(_PIECES, upload_id=upload.id)]
     for key in pieces:
         if key != kept:
             condemn(session, upload.storage, key, now)
     if pieces:
         session.run(_DROP_PIECES, upload_id=upload.id)
+    if upload.driver_state:
+        fragments.drop(session, upload, now, kept)
     release(session, upload.id)
     session.run(_END, id=upload.id, state=state, file_id=file_id, failure=failure, touched_at=now, expires_at=expires_at)
 
