@@ -88,8 +88,8 @@ def test_fields_behind_the_file(site: Site, widget: str) -> None:
     assert site.content(f"/files/main/{name}") == data
 
 
-def has(site: Site, widget: str, name: str, data: bytes, index: int, who: str = "ann") -> int:
-    return site.ask("GET", f"/widgets/{widget}/main?{urlencode(described(widget, name, data, index)[0])}", who=who).status
+def has(site: Site, widget: str, name: str, data: bytes, index: int, who: str = "ann", space: str = "main") -> int:
+    return site.ask("GET", f"/widgets/{widget}/{space}?{urlencode(described(widget, name, data, index)[0])}", who=who).status
 
 
 @pytest.mark.parametrize("widget", ["resumablejs", "flowjs"])
@@ -112,6 +112,17 @@ def test_a_changed_file_is_sent_anew(site: Site, widget: str) -> None:
             assert has(site, widget, name, content, index) == 204
             assert send(site, widget, name, content, index).status in (200, 201)
         assert site.content(f"/files/main/{name}") == content
+
+
+@pytest.mark.parametrize("widget", ["resumablejs", "flowjs"])
+def test_nothing_is_there_of_what_was_refused(site: Site, widget: str) -> None:
+    """All of its bytes are, but a widget that was told so would take the file for stored."""
+    name, data = fresh()
+    assert [send(site, widget, name, data, index, space="images").status for index in range(5)] == [200, 200, 200, 200, 415]
+    for index in range(5):
+        assert has(site, widget, name, data, index, space="images") == 204
+        assert send(site, widget, name, data, index, space="images").json()["code"] == "unsupported_type"
+    assert site.ask("GET", f"/files/images/{name}", who="ann").status == 404
 
 
 @pytest.mark.parametrize("widget", WIDGETS)
@@ -215,6 +226,19 @@ def test_filepond_keeps_chunks_whole(site: Site) -> None:
         answer = site.ask("PATCH", address, {"Upload-Offset": str(at), "Upload-Name": "w\xc3\xbcrd.bin"}, b"y" * 1000, who="ann")
         assert (answer.status, answer.header("Upload-Offset")) == (204, str(at + 1000))
     assert site.content("/files/main/w%C3%BCrd.bin") == b"y" * 2000
+
+
+@pytest.mark.parametrize("data", [b"", b"just text"], ids=["empty", "text"])
+def test_filepond_is_told_of_what_was_refused_again_and_again(site: Site, data: bytes) -> None:
+    """Before it tries again it asks where the transfer stands, and an offset at the end is a success."""
+    begun = site.ask("POST", "/widgets/filepond/images", {"Content-Type": FORM, "Upload-Length": str(len(data))}, multipart(), who="ann")
+    address, headers = f"/widgets/filepond/images?patch={begun.text}", {"Upload-Offset": "0", "Upload-Name": "refused.png"}
+    for method in ("PATCH", "HEAD", "PATCH", "HEAD"):
+        answer = site.ask(method, address, headers, data if method == "PATCH" else None, who="ann")
+        assert (answer.status, answer.header("Upload-Offset")) == (415, None), method
+    assert site.ask("GET", "/files/images/refused.png", who="ann").status == 404
+    assert site.ask("DELETE", "/widgets/filepond/images", {}, begun.body, who="ann").status == 204
+    assert site.ask("HEAD", address, who="ann").status == 410
 
 
 def test_filepond_reverts_a_transfer_under_way(site: Site) -> None:

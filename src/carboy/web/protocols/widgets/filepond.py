@@ -59,18 +59,22 @@ def patch(call: Call, space: str) -> Response:
     size = _size(call, upload)
     upload = _named(call, upload)
     if not size:
-        call.services.uploads.declare(upload, 0)
+        _settled(call, call.services.uploads.declare(upload, 0))
         return _standing(0, 204)
     return _standing(_write(call, upload, at), 204)
 
 
 def head(call: Call, space: str) -> Response:
-    """``?patch=ID``: 200 with Upload-Offset. Whoever still writes is asked to end first."""
+    """``?patch=ID``: 200 with Upload-Offset. Whoever still writes is asked to end first. What can't go on, or was refused though all of it
+    came, is an error: FilePond takes an offset at the end for a success."""
     if "patch" not in call.query:
         return get(call, space)
     upload = _transfer(call, space, call.query["patch"]).upload
-    progress = call.services.uploads.standing(upload.id)
+    progress = _settled(call, call.services.uploads.standing(upload.id))
     upload = progress.upload
+    gone = upload.state == "complete" and call.services.uploads.file(upload) is None
+    if gone or upload.state not in ("receiving", "complete"):
+        raise UploadGone(f"the transfer is {'deleted' if gone else upload.state}", state=upload.state)
     return _standing((upload.size or 0) if upload.state == "complete" else progress.offset, 200)
 
 
@@ -174,6 +178,14 @@ def _write(call: Call, upload: Upload, at: int) -> int:
         return writing.progress.offset
     call.stored(writing.placed)
     return writing.placed.file.size
+
+
+def _settled(call: Call, progress: Progress) -> Progress:
+    """One that has all its bytes is a file now. Raises what keeps it from becoming one."""
+    if not progress.due:
+        return progress
+    call.stored(call.services.uploads.complete(progress))
+    return call.services.uploads.progress(progress.upload.id)
 
 
 def _file(call: Call, space: str, id: str, action: str = "read") -> File:

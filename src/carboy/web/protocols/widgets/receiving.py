@@ -62,18 +62,20 @@ def has(call: Call, space: str, widget: Widget) -> bool:
     """Whether the chunk that the address describes is there: a test, before it is sent.
 
     A file that was sent before is sent again, for its content may be another now: that begins anew here, because a chunk that nobody
-    asked for first is one whose answer was lost.
+    asked for first is one whose answer was lost. Of one that was refused though all of it came nothing is there: it would look as if it
+    had been taken.
     """
+    folder = call.services.files.target(call.principal, space, "")
     chunk = widget.parse(call.query, None)
     if chunk is None:
         raise InvalidRequest("the address describes no chunk")
-    target = _target(call, call.services.files.target(call.principal, space, ""), chunk, call.query)
+    target = _target(call, folder, chunk, call.query)
     progress = _named(call, widget, target, chunk)
     if progress is None:
         return False
     if progress.upload.state == "complete" and repeats(call, progress.upload, chunk.total):
         _begin(call, widget, target, chunk)
-    if progress.upload.state != "receiving" or progress.upload.size != chunk.total:
+    if progress.upload.state != "receiving" or progress.upload.size != chunk.total or progress.due:
         return False
     return not chunk.size or any(span.start <= chunk.at and chunk.at + chunk.size <= span.end for span in progress.spans)
 
