@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import wire
+from fixtures_redis import RedisServer
 from fixtures_server import Server, ServerFactory, eventually
 from limits import parse
 from limits.strategies import FixedWindowRateLimiter
@@ -191,3 +192,45 @@ def test_passwords_of_links_are_not_guessed_for_long(server: ServerFactory) -> N
     wrong = [wire.request(one.url, "GET", url, {"Authorization": "Basic Ondyb25n"}).status for _ in range(4)]
     assert wrong == [403, 403, 403, 429]
     assert wire.request(one.url, "GET", url, {"Authorization": "Basic OnJpZ2h0"}).status == 429, "nor is the right one tried then"
+
+
+# --- counted in Redis, for several machines --------------------------------------------------------------------------
+
+
+def of_redis(redis_server: RedisServer, rate: str) -> dict[str, str]:
+    return {"rate_limit": rate, "rate_limit_storage": redis_server.url}
+
+
+def test_several_machines_count_together_in_redis(server: ServerFactory, redis_server: RedisServer) -> None:
+    one, two = (limited(server, **of_redis(redis_server, f"20/{LONG}")) for _ in range(2))
+    answers = [wire.request(node.url, "GET", "/docs") for _ in range(15) for node in (one, two)]
+    assert [answer.status for answer in answers] == [200] * 20 + [429] * 10
+    assert [answer.header("RateLimit-Remaining") for answer in answers[:20]] == [str(left) for left in range(19, -1, -1)]
+    assert int(answers[-1].header("Retry-After") or 0) >= 1
+
+
+def test_a_redis_that_is_killed_refuses_nobody_and_counts_again_when_it_is_back(server: ServerFactory, redis_server: RedisServer) -> None:
+    one = limited(server, **of_redis(redis_server, f"3/{LONG}"))
+    assert one.request("GET", "/api/v1/spaces").header("RateLimit-Remaining") == "2"
+    redis_server.kill()
+    assert [one.request("GET", "/api/v1/spaces").status for _ in range(10)] == [200] * 10
+    assert "can't be counted" in one.log()
+    redis_server.start()
+    eventually(lambda: one.request("GET", "/api/v1/spaces").status == 429)
+
+
+def test_a_redis_that_hangs_holds_nobody_up(server: ServerFactory, redis_server: RedisServer) -> None:
+    one = limited(server, **of_redis(redis_server, f"3/{LONG}"))
+    assert one.request("GET", "/api/v1/spaces").header("RateLimit-Remaining") == "2"
+    redis_server.hang()
+    began = time.monotonic()
+    assert [one.request("GET", "/api/v1/spaces").status for _ in range(20)] == [200] * 20
+    assert time.monotonic() - began < 20, "each waited for an answer of Redis"
+    redis_server.go_on()
+    eventually(lambda: one.request("GET", "/api/v1/spaces").status == 429)
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:port", "redis://127.0.0.1/0?socket_timeout=soon"])
+def test_an_address_of_redis_that_is_none(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="rate_limit_storage"):
+        Rates(settings(tmp_path, rate_limit_storage=url))

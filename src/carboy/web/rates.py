@@ -1,7 +1,7 @@
 """How often somebody may ask: the strings and strategies of ``limits``, which is what flask-limiter runs on.
 
 Requests are counted for each principal, else for each address; proofs that fail (tokens, passwords) for each address. Where counting itself
-fails, requests pass: a limit protects the service and must not be what ends it.
+fails, requests pass, and for a while none is counted: a limit protects the service and must not be what ends it or holds it up.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ log = logging.getLogger("carboy")
 
 _FILE = "rates"
 _QUIET = 60.0
+_PAUSE = 5.0
+"""Nobody waits for counters again for so long after they failed."""
+_PATIENCE = 0.5
+"""What a Redis that says nothing may cost a request, each time; its address may say otherwise (``?socket_timeout=``)."""
 _NETWORK = 64
 """Bits of an IPv6 address that one client has; the others are its own to choose."""
 
@@ -49,7 +53,7 @@ class Rates:
         self._requests = _parsed(settings.rate_limit, "rate_limit")
         self._proofs = _parsed(settings.login_rate_limit, "login_rate_limit")
         self._limiter = FixedWindowRateLimiter(_storage(settings))
-        self._told = -_QUIET
+        self._told = self._resumes = -_QUIET
 
     @property
     def on(self) -> bool:
@@ -63,10 +67,12 @@ class Rates:
 
     def may_try(self, address: str) -> None:
         """Before something is proved that could be guessed. Raises RateLimited where too much failed from there."""
+        if self._pauses:
+            return None
         try:
             left = [self._left(item, network(address)) for item in self._proofs]
         except Exception as error:
-            return self._tell(error)
+            return self._pause(error)
         for allowance in left:
             if allowance.remaining <= 0:
                 raise _limited("too many wrong passwords or tokens came from your address; wait a little", allowance)
@@ -80,20 +86,27 @@ class Rates:
         return _allowance(self._limiter, item, "proofs", who)
 
     def _spend(self, items: list[RateLimitItem], what: str, who: str, detail: str) -> Allowance | None:
+        if self._pauses:
+            return None
         try:
             passed = [self._limiter.hit(item, what, who) for item in items]
             left = [_allowance(self._limiter, item, what, who) for item in items]
         except Exception as error:
-            self._tell(error)
+            self._pause(error)
             return None
         for allowance, is_within in zip(left, passed, strict=True):
             if not is_within:
                 raise _limited(detail, allowance)
         return min(left, key=lambda allowance: allowance.remaining, default=None)
 
-    def _tell(self, error: Exception) -> None:
-        """Once a minute."""
+    @property
+    def _pauses(self) -> bool:
+        return time.monotonic() < self._resumes
+
+    def _pause(self, error: Exception) -> None:
+        """Told once a minute."""
         now = time.monotonic()
+        self._resumes = now + _PAUSE
         if now - self._told >= _QUIET:
             self._told = now
             log.warning("requests can't be counted, so none is refused: %s", error)
@@ -133,8 +146,14 @@ def _storage(settings: Settings) -> Storage:
     if not settings.rate_limit_storage:
         return SharedStorage(path=settings.data.absolute() / _FILE)
     try:
-        storage = storage_from_string(settings.rate_limit_storage)
+        storage = storage_from_string(settings.rate_limit_storage, **_patience(settings.rate_limit_storage))
     except (ConfigurationError, ValueError) as error:
         raise ConfigError(f"rate_limit_storage: {error}", setting="rate_limit_storage") from None
     assert isinstance(storage, Storage)
     return storage
+
+
+def _patience(address: str) -> dict[str, float]:
+    """What a counter beyond the network is opened with."""
+    is_redis = address.partition(":")[0].partition("+")[0] in ("redis", "rediss", "valkey", "valkeys")
+    return {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE} if is_redis else {}
