@@ -1,0 +1,156 @@
+"""Where the bytes of a part wait until it is sent: in memory, within a budget for the whole process, else in an unlinked file."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from carboy import checksums
+from carboy.errors import CarboyError, StorageFull
+
+SPOOL_FROM = 16 * 2**20
+_PIECE = 2**20
+_STEP = 64 * 2**10
+
+
+class Budget:
+    """How much memory all blocks together may take. Thread-safe. ``folder`` is where files for the rest are made (None: the system's)."""
+
+    def __init__(self, memory: int, folder: Path | None = None) -> None:
+        self._left = memory
+        self._lock = threading.Lock()
+        self._folder = folder
+
+    def take(self, size: int) -> bool:
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+    def block(self, capacity: int) -> Block:
+        """Room for at most ``capacity`` bytes."""
+        return Block(self, capacity)
+
+    def file(self) -> BinaryIO:
+        """An unlinked file, unbuffered."""
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile(buffering=0, dir=self._folder)  # type: ignore[return-value]
+
+
+class Block:
+    """Bytes one after another, with their CRC-64/NVME; written by one thread, then read by any until closed."""
+
+    def __init__(self, budget: Budget, capacity: int) -> None:
+        self.size = 0
+        self.crc = 0
+        self._budget = budget
+        self._capacity = capacity
+        self._taken = 0
+        self._memory = bytearray()
+        self._file: BinaryIO | None = None
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Raises StorageFull where it has to go to a file and there is no room for it."""
+        crc = checksums.crc64nvme(data, self.crc)
+        if self._file is None and self._fits(self.size + len(data)):
+            self._memory += data
+        else:
+            self._spool(data)
+        self.crc = crc
+        self.size += len(data)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes, in pieces of at most 1 MiB, each valid until the next is asked for."""
+        if self._file is None:
+            view = memoryview(self._memory)
+            yield from (view[at:at + _PIECE] for at in range(0, self.size, _PIECE))
+            return
+        buffer = memoryview(bytearray(min(_PIECE, self.size)))
+        for at in range(0, self.size, _PIECE):
+            size = os.preadv(self._file.fileno(), [buffer[:min(_PIECE, self.size - at)]], at)
+            yield buffer[:size]
+
+    def body(self) -> memoryview | io.RawIOBase:
+        """What a request sends: a new one for each."""
+        return memoryview(self._memory) if self._file is None else _File(self._file.fileno(), self.size)
+
+    def close(self) -> None:
+        """Repeatable."""
+        taken, self._taken, self._memory = self._taken, 0, bytearray()
+        self._budget.give(taken)
+        if self._file is not None:
+            self._file.close()
+
+    def _fits(self, size: int) -> bool:
+        if size <= self._taken:
+            return True
+        if self._capacity > SPOOL_FROM and size > _PIECE:
+            return False
+        more = min(max(size, 2 * self._taken, _STEP), max(self._capacity, size)) - self._taken
+        if not self._budget.take(more):
+            return False
+        self._taken += more
+        return True
+
+    def _spool(self, data: memoryview | bytes) -> None:
+        try:
+            if self._file is None:
+                self._file = self._budget.file()
+                _write_all(self._file, self._memory)
+                self._memory = bytearray()
+                self._budget.give(self._taken)
+                self._taken = 0
+            _write_all(self._file, data)
+        except OSError as error:
+            raise _disk_error(error) from error
+
+
+class _File(io.RawIOBase):
+    """A file of a part as a request's body. It gives more at once than is asked for, which its only reader passes on as it is."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__()
+        self._fd, self._size, self._at = fd, size, 0
+        self._buffer = memoryview(bytearray(min(_PIECE // 4, size)))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def read(self, size: int = -1) -> memoryview:  # type: ignore[override]
+        got = os.preadv(self._fd, [self._buffer[:min(len(self._buffer), self._size - self._at)]], self._at) if size else 0
+        self._at += got
+        return self._buffer[:got]
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+
+def _write_all(file: BinaryIO, data: memoryview | bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view):]
+
+
+def _disk_error(error: OSError) -> CarboyError:
+    return StorageFull(f"a part that waits for the storage finds no room on this machine's disk ({error.strerror})")
