@@ -13,19 +13,25 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from catalogs import together
 from fixtures_postgres import PostgresServer
+from fixtures_server import eventually
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from carboy.catalog import contents, files, placing, sql, sqlite_writer, tables, upkeep, uploads
+from carboy.catalog import contents, files, fragments, leasing, placing, postgres, sql, sqlite_writer, tables, upkeep, uploads
 from carboy.catalog.base import Catalog
 from carboy.catalog.sessions import Session, Statement
 from carboy.catalog.sql import open_catalog
@@ -66,6 +72,16 @@ sys.exit(bool(failures))
 def at(path: str, **changes: Any) -> Placement:
     id = new_id()
     return Placement("main", path, None, "text/plain", {}, Blob(id, "local", key_for(id), 1, 1, None, 1.0), **changes)
+
+
+def at_revision(url: str, revision: str) -> None:
+    """Make the database what an older Carboy made it."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(sql.__file__).with_name("migrations")))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def url_of(folder: Path) -> str:
@@ -409,7 +425,8 @@ class TestStatements:
     @pytest.mark.parametrize("statement", [
         files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
         contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
-        uploads._CHUNKS, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
+        uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._PIECES, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
+        leasing._BURY, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
     def test_every_question_has_its_index(self, catalog: Catalog, statement: Statement) -> None:
         plan = self.plan(catalog, statement)
         assert "SEARCH" in plan
@@ -458,7 +475,9 @@ class TestPostgres:
         if postgres_server.process is None:
             postgres_server.start()
 
-    def test_a_restart_costs_nothing_that_was_acknowledged(self, server: PostgresServer, postgres_url: str) -> None:
+    def test_a_restart_costs_nothing_that_was_acknowledged(self, server: PostgresServer, postgres_url: str,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(postgres, "PATIENCE", 0.2)
         catalog = open_catalog(postgres_url)
         catalog.place([at("before")], now=1.0)
         server.stop()
@@ -479,6 +498,57 @@ class TestPostgres:
         assert paths_of(catalog) == {"before", "after"}
         catalog.close()
 
+    def test_who_comes_while_it_restarts_waits(self, server: PostgresServer, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(postgres, "PATIENCE", 120.0)
+        catalog = open_catalog(postgres_url)
+        catalog.place([at("before")], now=1.0)
+        server.stop()
+        with ThreadPoolExecutor(3) as pool:
+            calls = [pool.submit(catalog.place, [at("while")], now=1.0), pool.submit(catalog.file_at, "main", "before"), pool.submit(catalog.counts)]
+            assert not any(call.done() for call in calls)
+            server.start()
+            assert calls[0].result(60)[0].file.version == 1
+            assert calls[1].result(60) == catalog.file_at("main", "before")
+            assert calls[2].result(60)["files"] in (1, 2)
+        catalog.close()
+
+    def test_a_server_that_was_never_there_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr(postgres, "PATIENCE", 1e9)
+        with pytest.raises(CatalogUnavailable):
+            open_catalog(f"postgresql://carboy@/none?host={tmp_path}").check()
+
+    def test_a_transaction_that_lost_its_connection_is_run_again(self, server: PostgresServer, postgres_url: str) -> None:
+        """Before COMMIT nothing of it can be there."""
+        catalog = open_catalog(postgres_url)
+        database: Any = catalog._database  # type: ignore[attr-defined]
+        backends: list[int] = []
+
+        def cut_once(session: Any) -> Any:
+            placed = placing.place(session, [at("a", on_conflict="refuse")], 1.0, None)
+            backends.append(session.connection.info.backend_pid)
+            if len(backends) == 1:
+                server.say(f"SELECT pg_terminate_backend({backends[0]}, 10000)")
+            return placed, session.say("SELECT 1")
+
+        assert database.write(cut_once)[1] == (1,)
+        assert len(set(backends)) == 2
+        assert paths_of(catalog) == {"a"}
+        catalog.close()
+
+    def test_a_lost_end_of_looking_is_none(self, server: PostgresServer, postgres_url: str) -> None:
+        catalog = open_catalog(postgres_url)
+        database: Any = catalog._database  # type: ignore[attr-defined]
+        seen = []
+
+        def cut(session: Any) -> Any:
+            seen.append(session.say("SELECT 1"))
+            server.say(f"SELECT pg_terminate_backend({session.connection.info.backend_pid}, 10000)")
+            return seen[-1]
+
+        assert database.view(cut) == (1,)
+        assert len(seen) == 1
+        catalog.close()
+
     def test_a_connection_lost_at_commit_is_unknown(self, server: PostgresServer, postgres_url: str) -> None:
         catalog = open_catalog(postgres_url)
         database: Any = catalog._database  # type: ignore[attr-defined]
@@ -491,6 +561,35 @@ class TestPostgres:
             database.write(cut)
         assert paths_of(catalog) == set()
         catalog.close()
+
+    def test_a_migration_lets_those_pass_who_queue_behind_it(self, server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It needs a lock on uploads that somebody holds who is about to ask for one himself."""
+        monkeypatch.setattr(postgres, "MIGRATING_PATIENCE", 1)
+        url = server.new_database()
+        at_revision(url, "0003")
+        with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=False)) as slow:
+            slow.execute("LOCK TABLE uploads IN ROW EXCLUSIVE MODE")
+            catalog = open_catalog(url)
+            with ThreadPoolExecutor(1) as pool:
+                migrated = pool.submit(catalog.migrate)
+                with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as other:
+                    eventually(lambda: other.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone())
+                    other.execute("SET statement_timeout = '60s'")
+                    other.execute("INSERT INTO uploads SELECT * FROM uploads")
+                assert not migrated.done()
+                slow.rollback()
+                migrated.result(60)
+        catalog.check()
+        catalog.close()
+
+    def test_of_many_that_migrate_one_does(self, server: PostgresServer) -> None:
+        url = server.new_database()
+        at_revision(url, "0003")
+        catalogs = [open_catalog(url) for _ in range(4)]
+        assert together(*[catalog.migrate for catalog in catalogs]) == [None] * 4
+        for catalog in catalogs:
+            catalog.check()
+            catalog.close()
 
     def test_many_files_at_once_take_few_locks(self, postgres_url: str) -> None:
         catalog = open_catalog(postgres_url)

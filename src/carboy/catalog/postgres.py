@@ -7,6 +7,7 @@ they aren't there yet, an advisory lock stands for them.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, Literal, TypeVar, cast
@@ -27,6 +28,15 @@ T = TypeVar("T")
 
 CONNECTIONS = 16
 TRIES = 5
+"""How often an operation is tried that others got in the way of."""
+PATIENCE = 5.0
+"""For so many seconds an operation waits for a server that was there before and restarts."""
+PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+CONNECTING: Mapping[str, int] = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4,
+                                 "tcp_user_timeout": 30_000}
+"""libpq's, where the URL says nothing else: a machine that is silently gone is noticed, or its connections would hang for hours."""
+MIGRATING_TRIES, MIGRATING_PATIENCE, MIGRATING_PAUSE = 60, 2, 0.5
+"""A migration waits 2 s for a lock, lets what queued behind it pass for half a second, and tries again, for some minutes."""
 MANY_PATHS = 64
 """From this many locks on paths, one on the whole space stands for them."""
 
@@ -104,14 +114,34 @@ def told(error: Exception) -> Exception:
     return CatalogUnavailable(f"the catalog could not be asked: {error.diag.message_primary or error}")
 
 
-def _worth_retrying(error: psycopg.Error) -> bool:
-    """Two who got in each other's way, and connections that were lost while idle."""
-    return isinstance(error, (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected)) or _is_lost(error)
+def _collided(error: psycopg.Error) -> bool:
+    """Two got in each other's way."""
+    return isinstance(error, (errors.UniqueViolation, errors.SerializationFailure, errors.DeadlockDetected))
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    return isinstance(error, (psycopg.InterfaceError, errors.AdminShutdown, errors.CrashShutdown)) or (
+    return isinstance(error, (psycopg.InterfaceError, errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)) or (
         isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+
+
+class _Patience:
+    """How often one operation is tried again, as nothing of it was committed: at once where a connection was lost while idle, then for as
+    long as a server takes to restart."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+        self._collisions = self._losses = 0
+
+    def again(self, error: psycopg.Error) -> bool:
+        """Whether to try again, after a pause where it helps. Holds nothing meanwhile."""
+        if _collided(error):
+            self._collisions += 1
+            return self._collisions < TRIES
+        if not _is_lost(error) or (self._losses and time.monotonic() >= self._until):
+            return False
+        time.sleep(PAUSES[min(self._losses, len(PAUSES) - 1)])
+        self._losses += 1
+        return True
 
 
 class PostgresDatabase:
@@ -121,6 +151,7 @@ class PostgresDatabase:
         self._engine = _engine(url)
         self._compiler = Compiler(self._engine.dialect)
         self._durable = durable
+        self._reached = False
         self._pools = PerProcess(lambda: Pool(self._connect, PostgresSession.close, CONNECTIONS))
 
     def _connect(self) -> PostgresSession:
@@ -133,25 +164,27 @@ class PostgresDatabase:
         session.connection.autocommit = True
         if not self._durable:
             session.say("SET synchronous_commit = off")
+        self._reached = True
         return session
 
     def read(self, work: Callable[[Session], T]) -> T:
         return self._retrying(work)
 
     def view(self, work: Callable[[Session], T]) -> T:
-        return self._retrying(lambda session: _transact(session, work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        return self._retrying(lambda session: _look(session, work))
 
     def write(self, work: Callable[[Session], T]) -> T:
-        return self._retrying(lambda session: _transact(session, work, "BEGIN"))
+        return self._retrying(lambda session: _transact(session, work))
 
     def _retrying(self, work: Callable[[PostgresSession], T]) -> T:
-        for left in range(TRIES, 0, -1):
+        """A server that was never reached is not waited for: its address or the password may be wrong."""
+        patience = _Patience(PATIENCE if self._reached else 0.0)
+        while True:
             try:
                 return self._once(work)
             except psycopg.Error as error:
-                if left == 1 or not _worth_retrying(error):
+                if not patience.again(error):
                     raise told(error) from error
-        raise AssertionError("the last try returns or raises")
 
     def _once(self, work: Callable[[PostgresSession], T]) -> T:
         pool = self._pools.get()
@@ -168,16 +201,25 @@ class PostgresDatabase:
         return self.read(lambda session: read_schema(cast(PostgresSession, session).say, _HAS_TABLE))
 
     def migrate(self) -> None:
-        if not self.schema().outdated:
-            return
-        try:
-            with self._engine.begin() as connection:
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number('carboy migrate')})")
-                say = PostgresSession(cast("psycopg.Connection[Any]", connection.connection.driver_connection), self._compiler).say
-                if read_schema(say, _HAS_TABLE).outdated:
-                    upgrade(connection)
-        except DBAPIError as error:
-            raise CatalogUnavailable(f"the catalog could not be upgraded: {error.orig}") from error
+        """Beside nodes that work with it: a lock on a table that is not to be had soon is asked for again, so that what queues behind it
+        goes on."""
+        tries = 0
+        while self.schema().outdated:
+            try:
+                self._upgrade()
+            except DBAPIError as error:
+                tries += 1
+                if tries == MIGRATING_TRIES or not isinstance(error.orig, (errors.LockNotAvailable, errors.DeadlockDetected)):
+                    raise CatalogUnavailable(f"the catalog could not be upgraded: {error.orig}") from error
+                time.sleep(MIGRATING_PAUSE)
+
+    def _upgrade(self) -> None:
+        with self._engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_number('carboy migrate')})")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATING_PATIENCE}s'")
+            say = PostgresSession(cast("psycopg.Connection[Any]", connection.connection.driver_connection), self._compiler).say
+            if read_schema(say, _HAS_TABLE).outdated:
+                upgrade(connection)
 
     def snapshot(self, path: str) -> None:
         raise ConfigError("a snapshot is SQLite's; PostgreSQL has pg_dump and its own backups")
@@ -190,17 +232,30 @@ class PostgresDatabase:
 
 def _engine(url: URL) -> Engine:
     """Makes connections and keeps none."""
-    return create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    options = {name: value for name, value in CONNECTING.items() if name not in url.query}
+    return create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool, connect_args=options)
 
 
-def _transact(session: PostgresSession, work: Callable[[Session], T], begin: str) -> T:
+def _look(session: PostgresSession, work: Callable[[Session], T]) -> T:
+    """There is nothing to commit, so how that went tells nothing."""
+    result = _within(session, work, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    with suppress(psycopg.Error):
+        session.say("COMMIT")
+    return result
+
+
+def _within(session: PostgresSession, work: Callable[[Session], T], begin: str) -> T:
     session.say(begin)
     try:
-        result = work(session)
+        return work(session)
     except BaseException:
         with suppress(psycopg.Error):
             session.say("ROLLBACK")
         raise
+
+
+def _transact(session: PostgresSession, work: Callable[[Session], T]) -> T:
+    result = _within(session, work, "BEGIN")
     try:
         session.say("COMMIT")
     except psycopg.Error as error:
