@@ -218,6 +218,28 @@ def test_parts_over_many_connections_and_processes(server: ServerFactory) -> Non
     assert one.request("GET", "/files/main/parts").body == data
 
 
+@pytest.mark.parametrize("sent", [0, 1])
+def test_a_cut_part_tells_the_length_with_its_first_byte(live: Server, sent: int) -> None:
+    """A part of which nothing was kept declares nothing, and another may then tell another length."""
+    address = begin(live, f"told-{sent}.bin")
+    with live.connect() as connection:
+        part = {**live.auth, "Content-Range": "bytes 10-19/300", "Content-Length": "10"}
+        connection.send(wire.head("PUT", address, part) + DATA[10:10 + sent])
+        connection.end_writing()
+        assert connection.response("PUT").status == 400
+    told = live.request("GET", address).json()
+    assert (told["received"], told["size"]) == (sent, 300 if sent else None)
+    answer = live.request("PUT", address, {"Content-Range": "bytes 10-19/400"}, DATA[10:20])
+    assert (answer.status, answer.header("Upload-Length")) == ((400, None) if sent else (204, "400"))
+
+
+def test_a_part_that_is_there_already_may_tell_the_length(live: Server) -> None:
+    address = begin(live, "told-later.bin")
+    for size, told in (("*", None), ("20", "20")):
+        answer = live.request("PUT", address, {"Content-Range": f"bytes 10-19/{size}"}, DATA[10:20])
+        assert (answer.status, answer.header("Upload-Length")) == (204, told)
+
+
 def test_a_question_stops_no_part(live: Server) -> None:
     """HEAD asks who writes in order to let go, not those who send parts beyond a gap."""
     address = begin(live, "rufh-gap")
@@ -274,7 +296,8 @@ def test_a_refused_body_leaves_no_upload_that_nobody_knows(site: Site) -> None:
     made = site.ask("PUT", "/files/main/rufh-refused", {"Upload-Complete": "?0", "Content-Digest": digest}, b"hello", who="ann")
     assert (made.status, made.json()["code"]) == (400, "digest_mismatch")
     assert made.header("Location") is None
-    assert site.ask("GET", "/api/v1/uploads?space=main", who="ann").json()["uploads"] == []
+    uploads = site.ask("GET", "/api/v1/uploads?space=main&limit=1000", who="ann").json()["uploads"]
+    assert [one for one in uploads if one["path"] == "rufh-refused"] == []
 
 
 def test_any_protocols_upload_goes_on(live: Server) -> None:

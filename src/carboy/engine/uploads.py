@@ -25,6 +25,7 @@ from carboy.errors import (
     BytesDiffer,
     CarboyError,
     CommitUnknown,
+    Conflict,
     InvalidRequest,
     NotFound,
     OffsetMismatch,
@@ -132,6 +133,12 @@ class Uploads:
         self.record(upload, [], size=size)
         return self.progress(upload.id)
 
+    def sized(self, upload: Upload, size: int) -> Upload:
+        """The upload with the size that a request tells which brings bytes: :meth:`writing` records it with the first of them, so that a
+        refused one declares nothing. Raises as :meth:`declare`."""
+        limits.check_size(size, self.most(upload, 0, None))
+        return _sized(self.receiving(upload.id), size).upload
+
     def name(self, upload: Upload, path: str) -> Upload:
         """Where its file is to go, whole and clean, for an upload that was begun before that was known. Raises UploadGone."""
         if not self.catalog.name_upload(upload.id, path):
@@ -159,7 +166,8 @@ class Uploads:
         with ``whole`` ones that the caller verifies before ``end`` (``late``: by :meth:`Writing.verify`, with one that is known only then).
         Takes over from a request that
         writes the same bytes. With ``exact`` the bytes must go on where the upload stands: else OffsetMismatch, and who writes behind
-        that is left alone. Raises UploadGone, TooLarge past the declared size, RangeBusy.
+        that is left alone. A size that the upload has from :meth:`sized` is recorded with the first bytes. Raises UploadGone, TooLarge past
+        the declared size, RangeBusy, Conflict where another size was recorded meanwhile.
         """
         if exact and at < (standing := self.receiving(upload.id).offset):
             raise _mismatch(standing, at)
@@ -169,13 +177,14 @@ class Uploads:
         end = at + min(most, next((size for size in (length, likely) if size is not None), most))
         with self.turns.take(upload.key, at, end, source,
                              lambda: self.writer(upload, at, end)) as writer:
-            progress = self.written(upload)
+            recorded = self.written(upload)
+            progress = _sized(recorded, upload.size)
             if exact and progress.offset != at:
                 raise _mismatch(progress.offset, at)
             most = self.most(progress.upload, at, limit)
             names = [name for name, _ in digests] if not late or self._reads_back(upload) else list(checksums.DIGEST_SIZES)
             pump = streams.Pump(writer, at=at, known=progress.spans, limit=most, digests=names, head=at == 0)
-            writing = Writing(self, progress, pump, writer, end, digests, index, whole or late)
+            writing = Writing(self, progress, pump, writer, end, digests, index, whole or late, declares=recorded.upload.size is None)
             try:
                 yield writing
             except StorageFailed as error:
@@ -438,6 +447,18 @@ def _known(fence: str | None) -> tuple[str, ...]:
 
 def _mismatch(expected: int, provided: int) -> OffsetMismatch:
     return OffsetMismatch(f"the upload stands at {expected}", expected=expected, provided=provided)
+
+
+def _sized(progress: Progress, size: int | None) -> Progress:
+    """With a size that is not recorded yet. Raises Conflict for another than is, TooLarge where bytes lie past it."""
+    known, end = progress.upload.size, progress.spans[-1].end if progress.spans else 0
+    if size is None or size == known:
+        return progress
+    if known is not None:
+        raise Conflict("the upload was declared with another size", declared=known, size=size)
+    if end > size:
+        raise TooLarge("there are bytes past the declared size", limit=size, end=end)
+    return replace(progress, upload=replace(progress.upload, size=size))
 
 
 def _within(span: Span, spans: Sequence[Span]) -> bool:

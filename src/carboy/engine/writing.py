@@ -22,7 +22,7 @@ class Recorder(Protocol):
     settings: Settings
     executor: Executor
 
-    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, *, fragments: Sequence[Fragment] = (),
+    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *, fragments: Sequence[Fragment] = (),
                lease: str | None = None, fence: str | None = None) -> Progress: ...
 
     def written(self, upload: Upload) -> Progress: ...
@@ -37,7 +37,7 @@ class Writing:
     the block ``placed`` the file if that completed the upload."""
 
     def __init__(self, uploads: Recorder, progress: Progress, pump: streams.Pump, writer: Writer, held: int, digests: Digests,
-                 index: int | None, whole: bool) -> None:
+                 index: int | None, whole: bool, *, declares: bool = False) -> None:
         self.progress = progress
         self.placed: Placed | None = None
         self._uploads = uploads
@@ -47,6 +47,7 @@ class Writing:
         self._digests = digests
         self._index = index
         self._whole = whole or bool(digests)
+        self._size = progress.upload.size if declares else None
         self._ended = False
         self._typed = False
         settings = uploads.settings
@@ -110,8 +111,8 @@ class Writing:
 
     def _save(self, spans: list[Span], chunk: Chunk | None = None, *, last: bool = False) -> None:
         kept = self._writer.keep(spans, last=last)
-        if kept.spans or chunk:
-            self.progress = self._uploads.record(self.progress.upload, kept.spans, chunk, fragments=kept.fragments,
+        if kept.spans or chunk or (self._ended and self._size is not None):
+            self.progress = self._uploads.record(self.progress.upload, kept.spans, chunk, self._size, fragments=kept.fragments,
                                                  lease=self._writer.lease)
 
 

@@ -76,7 +76,7 @@ def put(call: Call, id: str) -> Response:
     if upload.state == "complete":
         return _again(call, request, progress, start)
     _check_takes_bytes(upload, brings=True)
-    upload = _declared(call, upload, size)
+    upload = _with_length(upload, size, call.services.uploads.sized)
     with call.body() as source:
         writing = _guarded(call, upload, lambda: call.services.uploads.write(upload, start, source, digests=of_request(call)))
     if writing.placed or writing.progress.upload.state == "complete":
@@ -108,16 +108,16 @@ def _measured(call: Call, request: Asked, upload: Upload, at: int) -> Upload:
         _check_gaps(call.services.uploads.progress(upload.id))
     if call.services.uploads.progress(upload.id).offset != at:
         _standing_at(call, upload, at)
-    return _declared(call, upload, size)
+    return _with_length(upload, size, lambda *told: call.services.uploads.declare(*told).upload)
 
 
-def _declared(call: Call, upload: Upload, size: int | None) -> Upload:
+def _with_length(upload: Upload, size: int | None, declare: Callable[[Upload, int], Upload]) -> Upload:
     if size is None or size == upload.size:
         return upload
     if upload.size is not None:
         raise inconsistent(f"the length is {upload.size}, not {size}")
     try:
-        return call.services.uploads.declare(upload, size).upload
+        return declare(upload, size)
     except Conflict as error:
         raise inconsistent(error.detail) from None
 
