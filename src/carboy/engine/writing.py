@@ -22,8 +22,8 @@ class Recorder(Protocol):
     settings: Settings
     executor: Executor
 
-    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *, fragments: Sequence[Fragment] = (),
-               lease: str | None = None, fence: str | None = None) -> Progress: ...
+    def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *,
+               fragments: Sequence[Fragment] = (), lease: str | None = None, fence: str | None = None) -> Progress: ...
 
     def written(self, upload: Upload) -> Progress: ...
 
