@@ -16,7 +16,7 @@ import pytest
 
 from carboy.errors import BytesMissing, CarboyError, NotFound, RangeBusy, StorageFailed
 from carboy.model import Key, Span, key_for, new_id
-from carboy.storage.base import OnDisk, Storage
+from carboy.storage.base import OnDisk, Storage, no_fragments
 from carboy.storage.local import LocalStorage
 
 STORAGES: dict[str, Callable[[Path], Storage]] = {
@@ -48,7 +48,7 @@ def content(storage: Storage, key: Key, span: Span | None = None) -> bytes:
 
 
 def write(storage: Storage, key: Key, at: int, data: bytes) -> None:
-    with storage.writer(key, at, at + len(data), {}) as writer:
+    with storage.writer(key, at, at + len(data), {}, no_fragments) as writer:
         writer.write(data)
         writer.flush()
 
@@ -60,7 +60,7 @@ def test_a_staged_blob_is_what_was_written(storage: Storage) -> None:
     with storage.stage(11) as (key, writer):
         writer.write(b"hello ")
         writer.write(memoryview(b"world"))
-        assert writer.flush() == {}
+        writer.flush()
     assert content(storage, key) == b"hello world"
     assert storage.size(key) == 11
 
@@ -112,7 +112,7 @@ def test_a_closed_writer_may_be_closed_again(storage: Storage) -> None:
         writer.flush()
         writer.close()
         writer.close()
-        with storage.writer(key, 1, 2, {}):
+        with storage.writer(key, 1, 2, {}, no_fragments):
             pass
 
 
@@ -127,7 +127,7 @@ def test_bytes_go_to_their_place_in_any_order(storage: Storage) -> None:
 
 
 def test_a_writer_is_for_a_blob_that_is_there(storage: Storage) -> None:
-    with pytest.raises(NotFound), storage.writer(MISSING, 0, 1, {}):
+    with pytest.raises(NotFound), storage.writer(MISSING, 0, 1, {}, no_fragments):
         pass
 
 
@@ -135,16 +135,16 @@ def test_a_writer_is_for_a_blob_that_is_there(storage: Storage) -> None:
                                             ((999, 1000), (0, None)), ((0, 10), (9, None)), ((0, 2**63 - 1), (2**62, 2**62 + 1))])
 def test_overlapping_ranges_exclude_one_another(storage: Storage, one: tuple[int, int | None], other: tuple[int, int | None]) -> None:
     key = stored(storage)
-    with storage.writer(key, *one, {}), pytest.raises(RangeBusy), storage.writer(key, *other, {}):
+    with storage.writer(key, *one, {}, no_fragments), pytest.raises(RangeBusy), storage.writer(key, *other, {}, no_fragments):
         pass
-    with storage.writer(key, *other, {}):
+    with storage.writer(key, *other, {}, no_fragments):
         pass
 
 
 @pytest.mark.parametrize(("one", "other"), [((0, 10), (10, 20)), ((10, None), (0, 10)), ((2**40, None), (0, 2**40))])
 def test_disjoint_ranges_are_written_at_once(storage: Storage, one: tuple[int, int | None], other: tuple[int, int | None]) -> None:
     key = stored(storage)
-    with storage.writer(key, *one, {}) as first, storage.writer(key, *other, {}) as second:
+    with storage.writer(key, *one, {}, no_fragments) as first, storage.writer(key, *other, {}, no_fragments) as second:
         first.write(b"1")
         second.write(b"2")
         first.flush()
@@ -154,7 +154,7 @@ def test_disjoint_ranges_are_written_at_once(storage: Storage, one: tuple[int, i
 
 
 def test_a_staged_blob_is_held_whole(storage: Storage) -> None:
-    with storage.stage(4) as (key, _), pytest.raises(RangeBusy), storage.writer(key, 2**50, None, {}):
+    with storage.stage(4) as (key, _), pytest.raises(RangeBusy), storage.writer(key, 2**50, None, {}, no_fragments):
         pass
 
 
@@ -167,14 +167,14 @@ def test_parallel_writers_leave_every_byte_as_it_was_sent(storage: Storage) -> N
 
 def test_a_range_reaches_further_when_extended(storage: Storage) -> None:
     key = stored(storage)
-    with storage.writer(key, 0, 4, {}) as writer:
+    with storage.writer(key, 0, 4, {}, no_fragments) as writer:
         writer.write(b"four")
         writer.extend(8)
-        with pytest.raises(RangeBusy), storage.writer(key, 7, 9, {}):
+        with pytest.raises(RangeBusy), storage.writer(key, 7, 9, {}, no_fragments):
             pass
-        with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}):
+        with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}, no_fragments):
             pass
-        with storage.writer(key, 8, 9, {}):
+        with storage.writer(key, 8, 9, {}, no_fragments):
             pass
         writer.write(b"more")
         writer.flush()
@@ -183,7 +183,7 @@ def test_a_range_reaches_further_when_extended(storage: Storage) -> None:
 
 def test_a_range_cant_reach_into_anothers(storage: Storage) -> None:
     key = stored(storage)
-    with storage.writer(key, 0, 4, {}) as writer, storage.writer(key, 6, 9, {}):
+    with storage.writer(key, 0, 4, {}, no_fragments) as writer, storage.writer(key, 6, 9, {}, no_fragments):
         writer.write(b"four")
         with pytest.raises(RangeBusy):
             writer.extend(7)
@@ -194,14 +194,14 @@ def test_a_range_cant_reach_into_anothers(storage: Storage) -> None:
                                             (memoryview(b"abcd"), True)])
 def test_compare_says_whether_bytes_are_the_stored_ones(storage: Storage, data: bytes, same: bool) -> None:
     key = stored(storage, b"abcd")
-    with storage.writer(key, 0, None, {}) as writer:
+    with storage.writer(key, 0, None, {}, no_fragments) as writer:
         assert writer.compare(data) is same
     assert content(storage, key) == b"abcd"
 
 
 def test_compare_moves_on(storage: Storage) -> None:
     key = stored(storage, b"abcd")
-    with storage.writer(key, 0, None, {}) as writer:
+    with storage.writer(key, 0, None, {}, no_fragments) as writer:
         assert writer.compare(b"ab")
         assert writer.compare(b"cd")
         writer.write(b"ef")
@@ -212,9 +212,9 @@ def test_compare_moves_on(storage: Storage) -> None:
 def test_large_pieces_are_compared_to_their_last_byte(storage: Storage) -> None:
     data = os.urandom(3 * 2**20 + 5)
     key = stored(storage, data)
-    with storage.writer(key, 0, None, {}) as writer:
+    with storage.writer(key, 0, None, {}, no_fragments) as writer:
         assert writer.compare(data)
-    with storage.writer(key, 0, None, {}) as writer:
+    with storage.writer(key, 0, None, {}, no_fragments) as writer:
         assert not writer.compare(data[:-1] + bytes([data[-1] ^ 1]))
 
 
@@ -246,29 +246,29 @@ def test_copy_refuses_a_cut_or_missing_source(storage: Storage) -> None:
 def test_sealing_leaves_exactly_the_size_and_may_be_repeated(storage: Storage) -> None:
     key = stored(storage, b"0123456789")
     for _ in range(3):
-        storage.seal(key, 4, {})
+        storage.seal(key, 4, {}, no_fragments)
         assert content(storage, key) == b"0123"
 
 
 def test_a_blob_that_is_too_short_is_not_sealed(storage: Storage) -> None:
     key = stored(storage, b"0123")
     with pytest.raises(BytesMissing):
-        storage.seal(key, 5, {})
+        storage.seal(key, 5, {}, no_fragments)
     with pytest.raises(BytesMissing):
-        storage.seal(MISSING, 0, {})
+        storage.seal(MISSING, 0, {}, no_fragments)
     assert content(storage, key) == b"0123"
 
 
 def test_sealing_waits_for_no_writer_past_the_end(storage: Storage) -> None:
     key = stored(storage, b"0123456789")
-    with storage.writer(key, 5, None, {}):
+    with storage.writer(key, 5, None, {}, no_fragments):
         with pytest.raises(RangeBusy):
-            storage.seal(key, 4, {})
+            storage.seal(key, 4, {}, no_fragments)
         assert storage.size(key) == 10
-    with storage.writer(key, 10, None, {}), pytest.raises(RangeBusy):  # it has written nothing there yet, and still may
-        storage.seal(key, 10, {})
-    with storage.writer(key, 0, 4, {}):
-        storage.seal(key, 4, {})
+    with storage.writer(key, 10, None, {}, no_fragments), pytest.raises(RangeBusy):  # it has written nothing there yet, and still may
+        storage.seal(key, 10, {}, no_fragments)
+    with storage.writer(key, 0, 4, {}, no_fragments):
+        storage.seal(key, 4, {}, no_fragments)
     assert content(storage, key) == b"0123"
 
 
@@ -316,7 +316,7 @@ def test_what_a_writer_holds_is_not_deleted(storage: Storage) -> None:
         writer.write(b"x")
         writer.flush()
     assert content(storage, staged) == b"x"
-    with storage.writer(staged, 100, 101, {}):
+    with storage.writer(staged, 100, 101, {}, no_fragments):
         assert not storage.delete(staged)
     assert storage.delete(staged)
 
@@ -342,7 +342,7 @@ def test_no_writer_begins_while_unless_is_asked(storage: Storage) -> None:
     key = stored(storage, b"x")
 
     def unless(key: Key) -> bool:
-        with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}):
+        with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}, no_fragments):
             pass
         return True
 
@@ -436,11 +436,11 @@ def holder(tmp_path: Path) -> Iterator[tuple[LocalStorage, Key, subprocess.Popen
 def test_a_killed_process_frees_its_blob(holder: tuple[LocalStorage, Key, subprocess.Popen[str]]) -> None:
     storage, key, process = holder
     assert not storage.delete(key)
-    with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}):
+    with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}, no_fragments):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with storage.writer(key, 4, None, {}) as writer:
+    with storage.writer(key, 4, None, {}, no_fragments) as writer:
         writer.write(b"full")
         writer.flush()
     assert content(storage, key) == b"halffull"
@@ -451,7 +451,7 @@ def test_a_stopped_process_keeps_its_blob(holder: tuple[LocalStorage, Key, subpr
     storage, key, process = holder
     process.send_signal(signal.SIGSTOP)
     assert not storage.delete(key)
-    with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}):
+    with pytest.raises(RangeBusy), storage.writer(key, 0, 1, {}, no_fragments):
         pass
 
 
@@ -480,10 +480,10 @@ def test_a_symlink_planted_as_a_blob_is_never_followed(local: LocalStorage, tmp_
         local.read(key)
     with pytest.raises(StorageFailed):
         local.open(key)
-    with pytest.raises(StorageFailed), local.writer(key, 0, None, {}):
+    with pytest.raises(StorageFailed), local.writer(key, 0, None, {}, no_fragments):
         pass
     with pytest.raises(StorageFailed):
-        local.seal(key, 0, {})
+        local.seal(key, 0, {}, no_fragments)
     with pytest.raises(StorageFailed):
         local.delete(key)
     with local.stage(None) as (_, writer), pytest.raises(StorageFailed):
@@ -501,7 +501,7 @@ def test_a_symlink_planted_as_a_folder_is_never_followed(local: LocalStorage, tm
     for touch in (local.read, local.open, local.delete, local.size):
         with pytest.raises(CarboyError):
             touch(key)
-    with pytest.raises(CarboyError), local.writer(key, 0, None, {}):
+    with pytest.raises(CarboyError), local.writer(key, 0, None, {}, no_fragments):
         pass
     assert (outside / key[3:]).read_bytes() == b"secret"
     assert len(list(outside.iterdir())) == 1

@@ -15,6 +15,7 @@ from carboy import checksums
 from carboy.engine.sweeper import Swept
 from carboy.errors import NotFound, UploadGone
 from carboy.model import Key, Span, key_for, new_id
+from carboy.storage.base import no_fragments
 from carboy.streams import BytesSource
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def test_versions_stay_as_long_as_they_are_kept(make_engine: EngineFactory) -> N
 
 def test_bytes_that_something_still_writes_are_left_for_the_next_round(engine: Engine) -> None:
     upload = engine.services.uploads.begin(engine.target("a"), protocol="test").upload
-    with engine.services.storages["local"].writer(upload.key, 0, 10, {}):
+    with engine.services.storages["local"].writer(upload.key, 0, 10, {}, no_fragments):
         engine.services.uploads.cancel(upload)
         assert sweep(engine, grace=0).deleted == 0
         assert engine.stored() == {upload.key}
@@ -158,7 +159,7 @@ def test_pieces_go_with_their_upload(engine: Engine) -> None:
 def test_a_covered_upload_that_no_request_completed_is_completed(engine: Engine) -> None:
     uploads = engine.services.uploads
     upload = uploads.begin(engine.target("a"), protocol="test", size=6).upload
-    with engine.services.storages["local"].writer(upload.key, 0, 6, {}) as writer:
+    with engine.services.storages["local"].writer(upload.key, 0, 6, {}, no_fragments) as writer:
         writer.write(b"whole!")
         writer.flush()
         engine.services.catalog.record(upload.id, [Span(0, 6, checksums.crc64nvme(b"whole!"))], now=engine.now, expires_at=engine.now + DAY)
@@ -173,7 +174,7 @@ def test_a_covered_upload_that_cant_be_completed_keeps_its_bytes_until_it_expire
     uploads = engine.services.uploads
     upload = uploads.begin(engine.target("a/b"), protocol="test", size=1).upload
     engine.put("a", b"in the way")
-    with engine.services.storages["local"].writer(upload.key, 0, 1, {}) as writer:
+    with engine.services.storages["local"].writer(upload.key, 0, 1, {}, no_fragments) as writer:
         writer.write(b"x")
         writer.flush()
         engine.services.catalog.record(upload.id, [Span(0, 1, checksums.crc64nvme(b"x"))], now=engine.now, expires_at=engine.now + DAY)

@@ -23,6 +23,7 @@ from carboy.engine.turns import Turns
 from carboy.engine.writing import Writing
 from carboy.errors import BodyCut, BytesDiffer, Interrupted, RangeBusy, StorageFailed, StorageFull, TooLarge, UnsupportedType, UploadGone
 from carboy.model import Key, Upload
+from carboy.storage.base import no_fragments
 from carboy.streams import BytesSource
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def test_all_writers_are_asked_to_end_when_the_process_ends(engine: Engine) -> N
 def test_one_who_does_not_let_go_is_waited_for_only_so_long(engine: Engine) -> None:
     engine.services.uploads.turns = Turns(patience=0.05)
     upload = begin(engine, size=10)
-    with engine.services.storages["local"].writer(upload.key, 3, 4, {}), pytest.raises(RangeBusy):
+    with engine.services.storages["local"].writer(upload.key, 3, 4, {}, no_fragments), pytest.raises(RangeBusy):
         write(engine, upload, 0, b"0123456789")
     assert write(engine, upload, 0, b"0123456789").placed
 

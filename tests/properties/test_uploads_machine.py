@@ -20,6 +20,7 @@ from carboy.config import Settings, SpaceSettings
 from carboy.engine.receive import Digests, Target
 from carboy.errors import BodyCut, BytesDiffer, Conflict, DigestMismatch, InvalidRequest, MissingBytes, NotFound, TooLarge, UploadGone
 from carboy.model import Key, Progress, Span, gaps
+from carboy.storage.base import no_fragments
 from carboy.streams import BytesSource
 
 MOST = 20_000
@@ -346,7 +347,7 @@ class Uploads(RuleBasedStateMachine):
         for start, end in gaps([Span(*span) for span in model.spans()], model.size or MOST):
             low, high = max(start, at), min(end, at + len(sent))
             if low < high:
-                with self.services.storages["local"].writer(self.progress(model).upload.key, low, high, {}) as writer:
+                with self.services.storages["local"].writer(self.progress(model).upload.key, low, high, {}, no_fragments) as writer:
                     writer.write(b"\xAA" * (high - low))
         self.crash()
 
@@ -359,7 +360,7 @@ class Uploads(RuleBasedStateMachine):
         upload = self.progress(model).upload
         for start, end in model.missing():
             data = model.truth[start:end]
-            with self.services.storages["local"].writer(upload.key, start, end, {}) as writer:
+            with self.services.storages["local"].writer(upload.key, start, end, {}, no_fragments) as writer:
                 writer.write(data)
                 writer.flush()
                 self.services.catalog.record(upload.id, [Span(start, end, checksums.crc64nvme(data))], now=self.now, expires_at=self.now + 24 * 3600)
