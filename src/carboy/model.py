@@ -159,6 +159,8 @@ class Upload:
     parts: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """What the whole must hash to, in hexadecimal by algorithm; "" where the digest is only to be known."""
+    parts_given: str | None = None
+    """How its creator named the parts, word for word, for a protocol that tells it again."""
 
 
 @dataclass(frozen=True, slots=True)

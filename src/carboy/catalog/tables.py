@@ -201,6 +201,7 @@ uploads = Table(
     Column("partial", Integer, nullable=False, server_default="0"),
     Column("parts", TEXT, nullable=False, server_default="[]"),
     Column("digests", TEXT, nullable=False, server_default="{}"),
+    Column("parts_given", TEXT),
     sqlite_with_rowid=False,
 )
 OF_PARTS: ColumnElement[bool] = and_(uploads.c.state == RECEIVING, uploads.c.parts != literal_column("'[]'"))

@@ -63,9 +63,9 @@ class Uploads:
         """
         return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id, digests or {}).id)
 
-    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None) -> Progress:
+    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None, given: str | None = None) -> Progress:
         """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
-        come, which may be now. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
+        come, which may be now. ``given`` is how the client named them, to be told again. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
         UploadGone for one that is over."""
         for part_id in parts:
             part = self._found(part_id).upload
@@ -74,10 +74,10 @@ class Uploads:
             if not part.partial:
                 raise InvalidRequest("only partial uploads can be put together", upload=part_id)
             self._check_writable(part, 0, None)
-        return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id).id)
+        return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id, given=given).id)
 
     def _begin(self, target: Target, protocol: str, name: str | None, size: int | None, chunk_size: int | None, partial: bool,
-               parts: tuple[str, ...], id: str | None, digests: Mapping[str, str] | None = None) -> Upload:
+               parts: tuple[str, ...], id: str | None, digests: Mapping[str, str] | None = None, given: str | None = None) -> Upload:
         limits.check_size(size, limits.largest(self.settings, target.rules))
         storage = self.storages[target.rules.storage]
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
@@ -87,7 +87,7 @@ class Uploads:
         with ExitStack() as held:
             key, state = held.enter_context(storage.begin(size))
             upload = replace(self._new(target, key, state, protocol, name, size, chunk_size, id), partial=partial, parts=parts,
-                             digests=digests or {})
+                             parts_given=given, digests=digests or {})
             try:
                 self._reserve(upload, storage, room)
             except CarboyError:

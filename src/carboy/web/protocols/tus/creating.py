@@ -27,7 +27,7 @@ def create(call: Call, space: str) -> Response:
     concat = call.header("Upload-Concat")
     parts = fields.parse_concat(concat) if concat is not None else ()
     if parts:
-        return _concatenate(call, target, parts, id)
+        return _concatenate(call, target, parts, id, concat)
     size, comes = _size(call), brings_bytes(call)
     call.services.receiver.precheck(target, size)
     if concat is None and size is not None and (call.length == size if comes else size == 0):
@@ -63,12 +63,12 @@ def _begin(call: Call, target: Target, id: str, size: int | None, comes: bool, *
     return _created(progress.upload, offset(progress), file)
 
 
-def _concatenate(call: Call, target: Target, parts: Sequence[str], id: str) -> Response:
+def _concatenate(call: Call, target: Target, parts: Sequence[str], id: str, given: str | None) -> Response:
     if call.header("Upload-Length") is not None or call.header("Upload-Defer-Length") is not None:
         raise InvalidRequest("a final upload has the length of its parts; send no Upload-Length", field="Upload-Length")
     if brings_bytes(call):
         raise Forbidden("a final upload takes no bytes")
-    progress = settled(call, call.services.uploads.concatenate(target, parts, protocol="tus", id=id))
+    progress = settled(call, call.services.uploads.concatenate(target, parts, protocol="tus", id=id, given=given))
     file = call.services.uploads.file(progress.upload)
     if file:
         call.stored(Placed(file, created=file.version == 1))

@@ -8,7 +8,7 @@ from carboy.errors import NotFound, UploadGone
 from carboy.model import Upload
 from carboy.web.call import Call
 from carboy.web.protocols.tus import fields
-from carboy.web.protocols.tus.common import SPACE, empty, found, living, offset, settled, told, tus, upload_address
+from carboy.web.protocols.tus.common import SPACE, empty, found, living, offset, settled, told, tus
 from carboy.web.render import location
 
 
@@ -62,6 +62,7 @@ def _length(call: Call, upload: Upload) -> dict[str, str]:
 
 
 def _concat(upload: Upload) -> dict[str, str]:
-    if upload.parts:
-        return {"Upload-Concat": f"final;{' '.join(upload_address(upload.space, part) for part in upload.parts)}"}
+    """As it was received, which tus demands."""
+    if upload.parts_given:
+        return {"Upload-Concat": upload.parts_given}
     return {"Upload-Concat": "partial"} if upload.partial else {}
