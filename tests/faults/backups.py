@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -77,7 +78,7 @@ def run(folder: Path, *, size: int, seed: int = 1, backups: Sequence[Sequence[st
     with Server(folder / "data", folder / "server.log", settings=SETTINGS | settings) as server:
         with timed(outcome, "fill"):
             fill(server, journal, size)
-        load = Load(server.address, journal, seed, clients=clients, budget=max(64 * MIB, size // 4)).start()
+        load = Load(partial(Client, server.address, timeout=30), journal, seed, clients=clients, budget=max(64 * MIB, size // 4)).start()
         until(lambda: load.told.total() > 20 * clients, "the clients are at work")
         began = ended = None
         for number, flags in enumerate(backups):

@@ -27,6 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
@@ -37,7 +38,7 @@ from faults.check import LOST, Check
 from faults.disk import MIB, Disk, FileSystem, until, why_not
 from faults.journal import Journal
 from faults.load import Load
-from faults.runner import CARBOY, Server
+from faults.runner import CARBOY, Client, Server
 from faults.tracer import Tracer
 
 KINDS = ("power", "kill", "power", "kill at call", "power", "power at start")
@@ -81,7 +82,7 @@ class Bench:
             self._strike_at_start(turn)
         else:
             self.server.start()
-            load = Load(self.server.address, self.journal, turn.seed).start()
+            load = Load(partial(Client, self.server.address, timeout=30), self.journal, turn.seed).start()
             time.sleep(turn.after_seconds)
             self._strike_under_load(turn, chance, seconds)
             self.server.kill()

@@ -23,11 +23,12 @@ PROTOCOLS: tuple[Protocol, ...] = ("tus", "draft")
 
 
 class Load:
-    """``clients`` threads, each with a connection of its own. At most ``budget`` bytes of content are made."""
+    """``clients`` threads, each with a client of its own. At most ``budget`` bytes of content are made, and uploads have up to ``largest``."""
 
-    def __init__(self, address: tuple[str, int], journal: Journal, seed: int, *, clients: int = 8, budget: int = 192 * MIB) -> None:
-        self._address, self.journal, self._seed = address, journal, seed
-        self._left = budget
+    def __init__(self, connect: Callable[[], Client], journal: Journal, seed: int, *, clients: int = 8, budget: int = 192 * MIB,
+                 largest: int = 6 * MIB) -> None:
+        self._connect, self.journal, self._seed = connect, journal, seed
+        self._left, self.largest = budget, largest
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._open: list[Chunked] = []
@@ -52,7 +53,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         chance = random.Random(f"{self._seed}/{number}")
-        client = LoadClient(self, Client(self._address, timeout=30), number, chance)
+        client = LoadClient(self, self._connect(), number, chance)
         names, weights = list(STEPS), list(STEPS.values())
         try:
             while not self._stop.is_set():
@@ -107,7 +108,7 @@ class Load:
             return upload, index
 
     def _new_chunked(self, chance: random.Random) -> Chunked:
-        size = chance.randrange(16, 6 * MIB if self._left > 6 * MIB else 64 * KIB)
+        size = chance.randrange(16, self.largest if self._left > self.largest else 64 * KIB)
         self._left -= size
         upload = Chunked(f"chunked-{chance.getrandbits(64):016x}.bin", Content(chance.getrandbits(100), size),
                          max(64 * KIB, size // chance.randrange(1, 12)), chance.choice(["offset", "stride", "bare"]))
@@ -172,13 +173,13 @@ class LoadClient:
             first = min(most, self._size(256 * KIB)) if self._chance.random() < 0.5 else 0
             if not self._asked("create", upload, lambda: upload.create(self._client, first), first):
                 self._upload = None
-        elif not self._asked("append", upload, lambda: upload.append(self._client, self._size(2 * MIB))):
+        elif not self._asked("append", upload, lambda: upload.append(self._client, self._size(self._load.largest // 3))):
             self._lost = True
         if upload.completed:
             self._upload = None
 
     def _begin(self) -> Sequential | None:
-        content = self._load.content(self._chance, self._size(6 * MIB))
+        content = self._load.content(self._chance, self._size(self._load.largest))
         if not content.size:
             return None
         protocol: Protocol = self._chance.choice(PROTOCOLS)
