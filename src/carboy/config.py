@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
+    classic_s3: str = Field("", description="The space of the classic `/upload-s3`, whose storage is in S3; empty is the first such space.")
+    direct_expiry: float = Field(3600.0, ge=1, le=7 * 86400, description="How long an address is good that a client may send a file, or a "
+                                                                         "part of one, to in S3; a request that began in time may take longer.")
     spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()},
                                              description="The spaces by name; `main` is always there.")
     storages: dict[str, S3StorageSettings] = Field(default_factory=dict, description="Storages by name, besides `local`, which is always there.")
@@ -209,6 +212,13 @@ class Settings(BaseSettings):
             if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s,]+", origin):
                 raise ValueError(f"{origin!r} is no origin; write such as https://app.example, without a path, or *")
         return tuple(origin if origin == "*" else origin.lower() for origin in origins)
+
+    @model_validator(mode="after")
+    def _s3_of_classic(self) -> Self:
+        space = self.spaces.get(self.classic_s3)
+        if self.classic_s3 and (space is None or space.storage not in self.storages):
+            raise ValueError(f"classic_s3: {self.classic_s3!r} is no space whose storage is in S3")
+        return self
 
     @model_validator(mode="after")
     def _whole_tls(self) -> Self:

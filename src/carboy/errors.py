@@ -190,6 +190,12 @@ class UploadGone(CarboyError):
 # --- the machine ---------------------------------------------------------------------------------------------------
 
 
+class NotSupported(CarboyError):
+    """The storage can't do this, or none that could is set up."""
+
+    code, title = "not_supported", "Not supported here"
+
+
 class Busy(CarboyError):
     """All threads for bodies are taken. Trying again later is right."""
 

@@ -157,6 +157,50 @@ class OnDisk(Protocol):
         """The blob, unbuffered, never through a symlink. Raises BytesMissing."""
 
 
+MIN_PART, MAX_PART, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
+"""How long, in bytes, a part may be that a client sends to the storage itself (the last one may be shorter), and how many there may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPart:
+    """A part that the storage has of what a client sends it. ``etag`` is what it calls the part's bytes, without quotes."""
+
+    number: int
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A PUT that anybody may make of the storage for some time, with these header fields at least."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """A storage to which clients send the bytes themselves, as parts with numbers from 1, to addresses signed for one part each. They are
+    nothing until :meth:`join`; after it no such address is good any more, and neither after ``delete``."""
+
+    def offer(self) -> AbstractContextManager[tuple[Key, DriverState]]:
+        """A new, empty blob for parts of clients, held for the block. ``seal`` takes its state once it is joined, or empty."""
+
+    def sign(self, key: Key, state: DriverState, number: int, *, length: int | None, md5: bytes | None, expiry: float) -> Signed:
+        """The part's address, good for ``expiry`` seconds; no bytes but of this ``length`` and ``md5`` are taken there, where they are
+        given."""
+
+    def client_parts(self, key: Key, state: DriverState) -> Sequence[ClientPart] | None:
+        """What is there, by number, as the storage itself says; None once it is joined or deleted."""
+
+    def join(self, key: Key, state: DriverState, parts: Sequence[ClientPart]) -> None:
+        """These parts, one after another, become the blob. Repeatable, also after an answer was lost. Raises Conflict where one is not
+        what it was, or too short."""
+
+    def vouched(self, key: Key) -> int | None:
+        """The CRC-64/NVME of the joined blob, where the storage has computed and checks it."""
+
+
 @runtime_checkable
 class Adopts(Protocol):
     """A storage that takes in files of the same machine without their bytes passing through the program."""

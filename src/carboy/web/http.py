@@ -52,6 +52,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "request_under_way": 409,
     "key_reused": 422,
     "upload_gone": 410,
+    "not_supported": 501,
     "busy": 503,
     "storage_full": 507,
     "quota_exceeded": 507,
