@@ -63,10 +63,11 @@ class Uploads:
         """
         return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id, digests or {}).id)
 
-    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None, given: str | None = None) -> Progress:
+    def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None,
+                    given: str | None = None) -> Progress:
         """An upload whose bytes are those of ``parts``, one after another, which are used up by it. It completes when the last of them has
-        come, which may be now. ``given`` is how the client named them, to be told again. Raises NotFound for a part that is none of this owner's, InvalidRequest for one that is no part, and
-        UploadGone for one that is over."""
+        come, which may be now. ``given`` is how the client named them, to be told again. Raises NotFound for a part that is none of this
+        owner's, InvalidRequest for one that is no part, and UploadGone for one that is over."""
         for part_id in parts:
             part = self._found(part_id).upload
             if part.owner != target.owner or part.space != target.space:
