@@ -37,6 +37,10 @@ from carboy.errors import (
 from carboy.model import Act, Blob, Chunk, Condition, File, Fragment, Key, Placed, Progress, Span, Upload, new_id
 from carboy.storage.base import DriverState, Fragments, OnDisk, Storage, Writer
 
+DIRECT = "direct"
+"""The protocol of uploads whose bytes go from the client straight to the storage: see :mod:`carboy.engine.direct`."""
+Beginning = Callable[[], AbstractContextManager[tuple[Key, DriverState]]]
+
 
 class Uploads:
     """Begins, writes, completes and ends uploads. Safe from any thread; several processes may share the catalog."""
@@ -54,14 +58,15 @@ class Uploads:
 
     def begin(self, target: Target, *, protocol: str, name: str | None = None, size: int | None = None,
               chunk_size: int | None = None, partial: bool = False, id: str | None = None,
-              digests: Mapping[str, str] | None = None) -> Progress:
+              digests: Mapping[str, str] | None = None, begin: Beginning | None = None) -> Progress:
         """A new upload, durable before this returns; with a ``name`` that is taken, the one that has it. A ``partial`` one is to be part
         of another. An empty one is complete at once. ``id`` is a fresh one of :func:`carboy.model.new_id` where it had to be known before.
-        ``digests`` are what the whole must hash to before it becomes a file (see :class:`carboy.model.Upload`).
+        ``digests`` are what the whole must hash to before it becomes a file (see :class:`carboy.model.Upload`). ``begin`` is how the
+        storage begins it, where its bytes are not to pass through here.
 
         Raises TooLarge, QuotaExceeded or StorageFull for a declared size that won't fit.
         """
-        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id, digests or {}).id)
+        return self.progress(self._begin(target, protocol, name, size, chunk_size, partial, (), id, digests or {}, begin=begin).id)
 
     def concatenate(self, target: Target, parts: Sequence[str], *, protocol: str, id: str | None = None,
                     given: str | None = None) -> Progress:
@@ -78,7 +83,8 @@ class Uploads:
         return self.progress(self._begin(target, protocol, None, None, None, False, tuple(parts), id, given=given).id)
 
     def _begin(self, target: Target, protocol: str, name: str | None, size: int | None, chunk_size: int | None, partial: bool,
-               parts: tuple[str, ...], id: str | None, digests: Mapping[str, str] | None = None, given: str | None = None) -> Upload:
+               parts: tuple[str, ...], id: str | None, digests: Mapping[str, str] | None = None, given: str | None = None,
+               begin: Beginning | None = None) -> Upload:
         limits.check_size(size, limits.largest(self.settings, target.rules))
         storage = self.storages[target.rules.storage]
         room = quotas.room_at(self.catalog, target.space, target.path, target.owner, target.rules)
@@ -86,7 +92,7 @@ class Uploads:
             room.check(size)
         fence = storage.fence()
         with ExitStack() as held:
-            key, state = held.enter_context(storage.begin(size))
+            key, state = held.enter_context(begin() if begin else storage.begin(size))
             upload = replace(self._new(target, key, state, protocol, name, size, chunk_size, id), partial=partial, parts=parts,
                              parts_given=given, digests=digests or {})
             try:
@@ -253,7 +259,9 @@ class Uploads:
         limits.media_type(head, upload.path.rpartition("/")[2], self._rules(upload.space))
 
     def writer(self, upload: Upload, at: int, end: int | None) -> AbstractContextManager[Writer]:
-        """The storage's writer for ``[at, end)`` of the upload. Raises RangeBusy, NotFound."""
+        """The storage's writer for ``[at, end)`` of the upload. Raises RangeBusy, NotFound, Conflict for one that Carboy doesn't write."""
+        if upload.protocol == DIRECT:
+            raise Conflict("the bytes of this upload go straight to the storage, not through Carboy", upload=upload.id)
         return self.storages[upload.storage].writer(upload.key, at, end, upload.driver_state, self._fragments(upload))
 
     def seal(self, upload: Upload, size: int) -> None:
@@ -401,14 +409,15 @@ class Uploads:
         """The blob, read once more where the upload says what its whole must hash to."""
         if not upload.digests:
             return blob
-        running = {name: checksums.new(name) for name in upload.digests}
-        for piece in storage.read(blob.key, Span(0, blob.size)):
+        running = {name: checksums.new(name) for name in upload.digests if name != "crc64nvme"}
+        for piece in storage.read(blob.key, Span(0, blob.size)) if running else ():
             for digest in running.values():
                 digest.update(piece)
+        received = {"crc64nvme": blob.crc64nvme.to_bytes(8, "big"), **{name: digest.digest() for name, digest in running.items()}}
         for name, expected in upload.digests.items():
-            if expected and running[name].digest().hex() != expected:
+            if expected and received[name].hex() != expected:
                 self.give_up(upload, "digest_mismatch")
-                raise streams.digest_error(name, bytes.fromhex(expected), running[name].digest())
+                raise streams.digest_error(name, bytes.fromhex(expected), received[name])
         return replace(blob, sha256=running["sha-256"].digest() if "sha-256" in running else blob.sha256)
 
     def _fragments(self, upload: Upload) -> Fragments:
