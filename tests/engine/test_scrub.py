@@ -11,7 +11,8 @@ import pytest
 import wire
 from engine.conftest import Engine, EngineFactory
 
-from carboy.engine.scrub import PAGE, Rate
+from carboy.engine.pacing import Rate
+from carboy.engine.scrub import PAGE
 from carboy.errors import Conflict, InvalidRequest
 
 

@@ -325,6 +325,17 @@ class Catalog(Protocol):
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""
 
+    def blobs_apart(self, space: str, storage: str, *, after: str | None = None, limit: int = 100) -> list[Blob]:
+        """Contents that files of the space have, older ones, the trash and staged files included, and that are kept in another storage
+        than this one; by id. Files of other spaces may have them too."""
+
+    def switch_blob(self, blob: Blob, storage: str, key: Key, *, now: float, fence: Collection[str] = ()) -> bool:
+        """The blob's bytes are under this key of this storage from now on, and where they were they are condemned; its id, and so the ETags
+        of its files, stay. False, and nothing changes, where it is not where ``blob`` says any more. ``fence`` as in :meth:`place`."""
+
+    def stored(self) -> Mapping[str, tuple[int, int]]:
+        """How many contents, and how many bytes, are kept in each storage that has any."""
+
     def set_sha256(self, blob_id: str, sha256: bytes) -> None: ...
 
     def set_damaged(self, blob_id: str, at: float | None) -> bool:

@@ -30,8 +30,8 @@ from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database, Session
 from carboy.catalog.spans import Combine
 from carboy.catalog.sql_finding import SqlFinding
-from carboy.catalog.sql_leasing import SqlLeasing
 from carboy.catalog.sqlite import SqliteDatabase
+from carboy.catalog.switching import SqlSwitching
 from carboy.errors import ConfigError
 from carboy.model import (
     Act,
@@ -92,7 +92,7 @@ def _database(url: str, durable: bool) -> Database:
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 
 
-class SqlCatalog(SqlFinding, SqlLeasing):
+class SqlCatalog(SqlFinding, SqlSwitching):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
     def __init__(self, database: Database, combine: Combine) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from carboy.catalog.base import Catalog, batched
-from carboy.engine.reading import stored
-from carboy.errors import StorageFailed
+from carboy.engine.reading import is_where_it_was, stored
+from carboy.errors import StorageFailed, StorageUnavailable
 from carboy.model import Blob, Key
 from carboy.storage.base import Storage
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. ``kind``: missing, cut, damaged, orphan, or (of no bytes, so without a key) miscounted."""
+    """One thing that is wrong. ``kind``: missing, cut, damaged, orphan, or (of no bytes, so without a key) miscounted and unreachable."""
 
     kind: str
     storage: str
@@ -34,8 +34,14 @@ class Fsck:
     def run(self, *, deep: bool = False) -> Iterator[Finding]:
         """With ``deep`` every byte is read and its CRC-64/NVME (and SHA-256, where known) compared."""
         for storage in self._storages.values():
-            yield from self._blobs(storage, deep)
-            yield from self._orphans(storage)
+            try:
+                yield from self._blobs(storage, deep)
+                yield from self._orphans(storage)
+            except StorageUnavailable as error:
+                yield Finding("unreachable", storage.name, "", error.detail)
+        for name, (count, size) in self._catalog.stored().items():
+            if name not in self._storages:
+                yield Finding("unreachable", name, "", f"the settings name no such storage, which has {count} contents of {size} bytes")
         yield from (Finding("miscounted", "catalog", "", told) for told in self._catalog.miscounted())
 
     def _blobs(self, storage: Storage, deep: bool) -> Iterator[Finding]:
@@ -45,7 +51,7 @@ class Fsck:
                 self.blobs += 1
                 self.bytes += blob.size
                 finding = self._check(storage, blob, deep)
-                if finding and self._catalog.known(storage.name, [blob.key]):
+                if finding and is_where_it_was(self._catalog, blob):
                     yield finding
             after = blobs[-1].key
 

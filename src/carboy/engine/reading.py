@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from carboy import checksums
+from carboy.catalog.base import Catalog
 from carboy.model import Blob
 from carboy.storage.base import Storage
 from carboy.streams import HEAD_SIZE
@@ -50,6 +51,12 @@ def look(pieces: Iterable[bytes], *, sha256: bool = False, pace: Pace | None = N
 def stored(storage: Storage, blob: Blob, pace: Pace | None = None) -> Seen:
     """The bytes that a storage has for the blob, with their SHA-256 where the blob's is known. Raises BytesMissing, StorageFailed."""
     return look(storage.read(blob.key), sha256=blob.sha256 is not None, pace=pace)
+
+
+def is_where_it_was(catalog: Catalog, blob: Blob) -> bool:
+    """Whether the blob is still known, and still under this key of this storage."""
+    found = catalog.blob(blob.id)
+    return found is not None and (found.storage, found.key) == (blob.storage, blob.key)
 
 
 def pieces(file: int) -> Iterator[bytes]:

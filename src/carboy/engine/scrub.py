@@ -20,8 +20,9 @@ from carboy.engine.backup import Folders, Vault
 from carboy.engine.fsck import Finding
 from carboy.engine.holding import alone
 from carboy.engine.manifest import replacing
-from carboy.engine.reading import look, stored
-from carboy.errors import BytesMissing, CarboyError, InvalidRequest
+from carboy.engine.pacing import Rate, Stopped
+from carboy.engine.reading import is_where_it_was, look, stored
+from carboy.errors import BytesMissing, CarboyError, InvalidRequest, StorageUnavailable
 from carboy.model import Blob, Key
 from carboy.storage.base import Adopts, Storage
 
@@ -56,14 +57,15 @@ class Scrubber:
         folder ``repair``, or ``healed``. At most ``rate`` bytes a second are read. Contents that go meanwhile are no findings. ``stop``,
         once set, ends it soon.
 
-        Raises Conflict while another scrub runs, InvalidRequest where ``repair`` is no such folder.
+        Raises Conflict while another scrub runs, InvalidRequest where ``repair`` is no such folder, StorageUnavailable: the next pass goes
+        on where this one was then.
         """
         source = self._source(repair)
         self.blobs = self.bytes = 0
         pace = Rate(rate, stop or Event())
-        with alone(self._settings.data / "scrub.lock", "another scrub is under way"), suppress(_Stopped):
+        with alone(self._settings.data / "scrub.lock", "another scrub is under way"), suppress(Stopped):
             position = self._read()
-            for name, storage in self._storages.items():
+            for name, storage in sorted(self._storages.items()):
                 if name >= position.get("storage", ""):
                     after = position.get("after") if name == position.get("storage") else None
                     yield from self._pass(storage, after, pace, source)
@@ -81,7 +83,7 @@ class Scrubber:
             for blob in page:
                 found = self._check(storage, blob, pace)
                 self.blobs, self.bytes = self.blobs + 1, self.bytes + blob.size
-                if found and self._catalog.blob(blob.id):
+                if found and is_where_it_was(self._catalog, blob):
                     yield self._judge(storage, blob, found, source)
             after = page[-1].key
             self._write({"storage": storage.name, "after": after})
@@ -94,6 +96,8 @@ class Scrubber:
             seen = stored(storage, blob, pace)
         except BytesMissing:
             return finding("missing", "the catalog names it, the storage has no such bytes")
+        except StorageUnavailable:
+            raise
         except CarboyError as error:
             return finding("unreadable", error.detail)
         if seen.size != blob.size:
@@ -121,24 +125,6 @@ class Scrubber:
     def _write(self, position: dict[str, Any]) -> None:
         with replacing(self._position) as text:
             json.dump(position, text)
-
-
-class _Stopped(Exception):
-    """The one who scrubs was asked to end."""
-
-
-class Rate:
-    """Waits so that no more than ``rate`` bytes a second go by (None: any number), unless ``stop`` is set: then it raises."""
-
-    def __init__(self, rate: int | None, stop: Event, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._stop, self._clock = rate, stop, clock
-        self._free_at = clock()
-
-    def __call__(self, size: int) -> None:
-        now = self._clock()
-        self._free_at = max(now, self._free_at) + (size / self._rate if self._rate else 0.0)
-        if self._stop.is_set() or (self._free_at > now and self._stop.wait(self._free_at - now)):
-            raise _Stopped
 
 
 def _repaired(storage: Storage, blob: Blob, source: Vault) -> bool:

@@ -12,7 +12,7 @@ from carboy.catalog.base import Catalog, batched
 from carboy.config import Settings
 from carboy.engine.holding import Removal
 from carboy.engine.uploads import Uploads
-from carboy.errors import CarboyError, StorageFailed
+from carboy.errors import CarboyError, StorageFailed, StorageUnavailable
 from carboy.model import Key
 from carboy.storage.base import Storage
 
@@ -55,7 +55,7 @@ class Sweeper:
         with self._removal.allowed() as allowed:
             if allowed:
                 swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
-                swept.orphans = sum(self._orphans(storage) for storage in self._storages.values()) if orphans else 0
+                swept.orphans = sum(self._unknown(storage) for storage in self._storages.values()) if orphans else 0
         swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry)
         self._read_texts()
         return swept
@@ -88,11 +88,23 @@ class Sweeper:
     def _delete(self, before: float) -> int:
         done = 0
         for storage in self._storages.values():
-            keys = [key for key in self._catalog.condemned(storage.name, before=before) if _deleted(storage, key)]
+            keys: list[Key] = []
+            try:
+                keys += (key for key in self._catalog.condemned(storage.name, before=before) if _deleted(storage, key))
+            except StorageUnavailable as error:
+                log.warning("could not remove bytes from %s: %s", storage.name, error.detail)
             if keys:
                 self._catalog.forget(storage.name, keys)
             done += len(keys)
         return done
+
+    def _unknown(self, storage: Storage) -> int:
+        """The orphans of a storage; one that can't be reached now has them later."""
+        try:
+            return self._orphans(storage)
+        except StorageUnavailable as error:
+            log.warning("could not look for orphaned bytes in %s: %s", storage.name, error.detail)
+            return 0
 
     def _orphans(self, storage: Storage) -> int:
         """The storage is listed first and the catalog asked after that, once more under the file's lock: whatever was

@@ -17,13 +17,14 @@ from carboy.storage.copying import copy_bytes, link_open_file
 
 _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 
-Outcome = Literal["copied", "linked", "kept", "left out", "pruned"]
+Outcome = Literal["copied", "linked", "kept", "left out", "pruned", "due", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What became of one file of a tree. ``name`` is where it lies in the tree, as text that may hold lone surrogates for bytes that are
-    no UTF-8. ``kept``: it was there already. ``left out``: it was not taken, and ``reason`` says why."""
+    no UTF-8. ``kept``: it was there already. ``left out``: it was not taken, and ``reason`` says why. ``due``: it would be taken.
+    ``elsewhere``: it is kept where this doesn't reach."""
 
     name: str
     outcome: Outcome

@@ -202,6 +202,23 @@ class Direct(Protocol):
 
 
 @runtime_checkable
+class Vouches(Protocol):
+    """A storage that computes checksums of what it has got."""
+
+    def vouched(self, key: Key) -> int | None:
+        """The CRC-64/NVME of a whole blob's bytes as the storage itself has computed it; None where it hasn't."""
+
+
+@runtime_checkable
+class Redirects(Protocol):
+    """A storage that can give clients the bytes itself."""
+
+    def address(self, key: Key, *, media_type: str, disposition: str) -> str | None:
+        """Where anybody may GET the bytes for some time, ranges of them too, with these as Content-Type and Content-Disposition; None where
+        downloads are to pass through Carboy."""
+
+
+@runtime_checkable
 class Adopts(Protocol):
     """A storage that takes in files of the same machine without their bytes passing through the program."""
 
