@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -65,10 +65,10 @@ class PostgresServer:
             return True
         return False
 
-    def stop(self) -> None:
-        """At once, as in a crash: clients are cut, nothing is flushed. Repeatable."""
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """At once, as in a crash: clients are cut, nothing is flushed (SIGINT: as an operator stops it). Repeatable."""
         if self.process:
-            self.process.send_signal(signal.SIGQUIT)
+            self.process.send_signal(how)
             self.process.wait(60)
             self.process = None
 
@@ -107,13 +107,12 @@ def _unprivileged() -> str | None:
     return "postgres" if "postgres" in users else "nobody"
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    bin = _programs()
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A new one, also outside of tests. Raises RuntimeError that says why it can't be."""
+    bin, user = _programs(), _unprivileged()
     if bin is None:
-        _unavailable("initdb is not installed (Debian: postgresql)")
-        raise AssertionError
-    user = _unprivileged()
+        raise RuntimeError("initdb is not installed (Debian: postgresql)")
     with tempfile.TemporaryDirectory(prefix="carboy-pg-", ignore_cleanup_errors=True) as folder:
         if user:
             shutil.chown(folder, user)
@@ -121,12 +120,22 @@ def postgres_server() -> Iterator[PostgresServer]:
         try:
             server.init()
             server.start()
-        except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-            _unavailable(f"{error} {(getattr(error, 'stderr', b'') or b'').decode(errors='replace')}")
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise RuntimeError(f"{error} {(getattr(error, 'stderr', b'') or b'').decode(errors='replace')}") from error
         try:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_postgres())
+        except RuntimeError as error:
+            _unavailable(str(error))
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -84,11 +85,11 @@ def moto_server() -> Iterator[S3Server]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def swift() -> Iterator[Swift]:
-    """The real server itself, for tests that kill it and start it again."""
+@contextmanager
+def running_swift() -> Iterator[Swift]:
+    """A new one, also outside of tests. Raises RuntimeError that says why it can't be."""
     if not (BIN / "swift-proxy-server").exists():
-        _unavailable("Swift is not installed (make services)")
+        raise RuntimeError("Swift is not installed (make services)")
     with tempfile.TemporaryDirectory(prefix="carboy-s3-", ignore_cleanup_errors=True) as folder:
         server = Swift(Path(folder))
         try:
@@ -96,17 +97,35 @@ def swift() -> Iterator[Swift]:
             server.start()
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             server.stop()
-            _unavailable(f"{error} {(getattr(error, 'stderr', b'') or b'').decode(errors='replace')}")
+            raise RuntimeError(f"{error} {(getattr(error, 'stderr', b'') or b'').decode(errors='replace')}") from error
         try:
             yield server
         finally:
             server.stop()
 
 
-@pytest.fixture(scope="session")
-def s3_server(swift: Swift) -> Iterator[S3Server]:
-    """The real one, shared by all tests: they use buckets of their own."""
+@contextmanager
+def of_swift(swift: Swift) -> Iterator[S3Server]:
+    """What clients see of it."""
     s3 = S3Server(swift.endpoint, f"{ACCOUNT}:{USER}", PASSWORD, REGION)
     s3.client().list_buckets()
     yield s3
     s3.close()
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Swift]:
+    """The real server itself, for tests that kill it and start it again."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_swift())
+        except RuntimeError as error:
+            _unavailable(str(error))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(swift: Swift) -> Iterator[S3Server]:
+    """The real one, shared by all tests: they use buckets of their own."""
+    with of_swift(swift) as s3:
+        yield s3
