@@ -20,6 +20,7 @@ from carboy.engine.finding import Finder
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
 from carboy.engine.links import Links
+from carboy.engine.migrating import Migrator
 from carboy.engine.observing import Tell, observed
 from carboy.engine.receive import Receiver
 from carboy.engine.restoring import RESTORING, Restore
@@ -27,6 +28,7 @@ from carboy.engine.scrub import Scrubber
 from carboy.engine.signing import Signer
 from carboy.engine.snapshots import Snapshots
 from carboy.engine.staging import Staging
+from carboy.engine.storages import Storages
 from carboy.engine.sweeper import Sweeper
 from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
@@ -60,6 +62,7 @@ class Services:
     backup: Backup
     restore: Restore
     scrubber: Scrubber
+    migrator: Migrator
     snapshots: Snapshots
 
 
@@ -74,7 +77,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     if tell:
         catalog = observed(catalog, tell)
     local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
-    storages: dict[str, Storage] = {"local": local}
+    storages = Storages({"local": local})
     for name, space in settings.spaces.items():
         if space.storage not in storages:
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
@@ -102,6 +105,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         backup=Backup(settings, catalog, local, Elsewhere(), executor, clock),
         restore=Restore(settings, catalog_file, local, Elsewhere(), executor, clock),
         scrubber=Scrubber(settings, catalog, storages, Elsewhere(), clock),
+        migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
     )
 

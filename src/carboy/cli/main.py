@@ -16,6 +16,7 @@ from carboy.cli.doctor import doctor
 from carboy.cli.files import cp, get, ls, mv, put, rm, stat, tag
 from carboy.cli.keeping import backup, export, import_, restore, scrub
 from carboy.cli.links import link
+from carboy.cli.migrating import migrate
 from carboy.cli.records import audit, usage
 from carboy.cli.serve import serve
 from carboy.cli.tokens import token
@@ -69,7 +70,7 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
 
 
 for _command in (serve, token, sweep, fsck, doctor, db, ls, stat, put, get, mv, cp, rm, tag, trash, link, usage, audit, import_,
-                 export, backup, restore, scrub):
+                 export, backup, restore, scrub, migrate):
     main.add_command(_command)
 
 
