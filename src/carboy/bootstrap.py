@@ -19,6 +19,7 @@ from carboy.engine.files import Files
 from carboy.engine.finding import Finder
 from carboy.engine.fsck import Fsck
 from carboy.engine.importing import Importer
+from carboy.engine.leases import Leases
 from carboy.engine.links import Links
 from carboy.engine.migrating import Migrator
 from carboy.engine.observing import Tell, observed
@@ -36,6 +37,7 @@ from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
 from carboy.storage.base import Storage
 from carboy.storage.local import LocalStorage
+from carboy.storage.s3 import S3Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Services:
     receiver: Receiver
     staging: Staging
     uploads: Uploads
+    leases: Leases
     sweeper: Sweeper
     fsck: Fsck
     importer: Importer
@@ -77,7 +80,10 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     if tell:
         catalog = observed(catalog, tell)
     local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
-    storages = Storages({"local": local})
+    leases = Leases(catalog)
+    spool = settings.data.absolute() / "spool"
+    storages = Storages({"local": local, **{
+        name: S3Storage(options, leases, name=name, spool=spool) for name, options in settings.storages.items()}})
     for name, space in settings.spaces.items():
         if space.storage not in storages:
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
@@ -85,6 +91,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     executor = _executor()
     catalog_file = sqlite_file(database_url(settings))
     uploads = Uploads(settings, catalog, storages, executor, clock)
+    leases.listen(uploads.turns.stop_here)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
@@ -98,6 +105,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         receiver=receiver,
         staging=Staging(settings, catalog, receiver, files, clock),
         uploads=uploads,
+        leases=leases,
         sweeper=Sweeper(settings, catalog, storages, uploads, clock),
         fsck=Fsck(catalog, storages),
         importer=Importer(settings, catalog, storages, executor, clock),
@@ -147,6 +155,7 @@ def close(services: Services) -> None:
     """Let everything go that is open: nothing is under way, and these services are used no more."""
     services.uploads.executor.shutdown()
     services.uploads.turns.close()
+    services.leases.close()
     services.catalog.close()
     for storage in services.storages.values():
         storage.close()

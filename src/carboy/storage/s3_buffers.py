@@ -45,7 +45,7 @@ class Budget:
         """An unlinked file, unbuffered."""
         if self._folder:
             self._folder.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryFile(buffering=0, dir=self._folder)  # type: ignore[return-value]
+        return tempfile.TemporaryFile(buffering=0, dir=self._folder)
 
 
 class Block:
@@ -127,7 +127,7 @@ class _File(io.RawIOBase):
     def __len__(self) -> int:
         return self._size
 
-    def read(self, size: int = -1) -> memoryview:  # type: ignore[override]
+    def read(self, size: int = -1) -> memoryview:
         got = os.preadv(self._fd, [self._buffer[:min(len(self._buffer), self._size - self._at)]], self._at) if size else 0
         self._at += got
         return self._buffer[:got]

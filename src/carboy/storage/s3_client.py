@@ -113,7 +113,8 @@ def _make(settings: S3StorageSettings) -> Any:
     session = Session()
     region = settings.region or session.get_config_variable("region") or "us-east-1"
     try:
-        return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint or None, verify=settings.ca or None, config=config)
+        return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint or None, verify=settings.ca or None,
+                                     config=config)
     except (ValueError, OSError) as error:
         raise ConfigError(f"a storage in S3 can't be set up: {error}", setting="storages") from error
 

@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as aws
+
 from carboy.errors import CarboyError, StorageFailed, StorageFull, StorageUnavailable
 
 RETRIED = frozenset({
@@ -16,13 +17,13 @@ RETRIED = frozenset({
     "BandwidthLimitExceeded", "OperationAborted", "ConditionalRequestConflict", "ConcurrentModification", "IncompleteBody", "BadDigest",
     "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "PriorRequestNotComplete",
 })
-"""Codes of what may go well the next time. A digest that doesn't fit was spoilt on the way: what is sent again comes from the same bytes."""
+"""Codes of what may go well the next time. A digest that doesn't fit was spoilt on the way: the same bytes are sent again."""
 
 _KEYS = {
     "InvalidAccessKeyId": "doesn't know the access key", "SignatureDoesNotMatch": "finds the secret key wrong",
     "ExpiredToken": "finds the session's token expired", "ExpiredTokenException": "finds the session's token expired",
     "InvalidToken": "finds the session's token wrong", "TokenRefreshRequired": "finds the session's token expired",
-    "AccessDenied": "denies access", "AccountProblem": "denies access", "AllAccessDisabled": "denies access", "NotSignedUp": "denies access",
+    "AccessDenied": "denies access", "AccountProblem": "denies access", "NotSignedUp": "denies access",
     "403": "denies access", "401": "denies access", "Unauthorized": "denies access", "Forbidden": "denies access",
 }
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException", "301", "307"}

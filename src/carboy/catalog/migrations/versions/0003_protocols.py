@@ -16,7 +16,6 @@ def upgrade() -> None:
     op.add_column("uploads", sa.Column("partial", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("uploads", sa.Column("parts", TEXT, nullable=False, server_default="[]"))
     op.add_column("uploads", sa.Column("digests", TEXT, nullable=False, server_default="{}"))
-    op.add_column("uploads", sa.Column("parts_given", TEXT))
     op.create_index("uploads_of_parts", "uploads", ["id"], sqlite_where=OF_PARTS, postgresql_where=OF_PARTS)
     op.create_table(
         "answers",

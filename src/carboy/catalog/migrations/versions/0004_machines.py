@@ -15,6 +15,7 @@ WITH_KEY = sa.text("key IS NOT NULL")
 
 
 def upgrade() -> None:
+    op.add_column("uploads", sa.Column("parts_given", TEXT))
     _fragments()
     _writers()
     _leases()

@@ -1,0 +1,164 @@
+"""An upload becomes one object: its parts in order, and pieces joined into parts where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from carboy.errors import BytesMissing, StorageFailed
+from carboy.model import Fragment, Key
+from carboy.storage.s3_filling import Kit
+from carboy.storage.s3_objects import Part
+from carboy.storage.s3_parts import MAX_PART, MIN_PART, plan_of
+
+_LARGEST_COPY = 5 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Neighbouring fragments that are one part: a part of the upload alone, or pieces."""
+
+    fragments: Sequence[Fragment]
+
+    @property
+    def start(self) -> int:
+        return self.fragments[0].start
+
+    @property
+    def end(self) -> int:
+        return self.fragments[-1].end
+
+    @property
+    def part(self) -> Fragment | None:
+        """The one that is a part already."""
+        return None if self.fragments[0].key else self.fragments[0]
+
+
+class Sealing:
+    """One upload's. Whatever was done of it before, or is done at the same time by another, is harmless."""
+
+    def __init__(self, kit: Kit, key: Key, size: int, state: Mapping[str, Any], fragments: Sequence[Fragment]) -> None:
+        self._kit = kit
+        self._key = key
+        self._size = size
+        self._upload: str | None = state.get("upload")
+        self._plan = plan_of(state, kit.part)
+        self._fragments = _upto(fragments, size)
+
+    def run(self) -> None:
+        """Raises BytesMissing where bytes are neither among the fragments nor there already, StorageFailed where S3 has lost some."""
+        if not self._size:
+            self._empty()
+        elif not self._covered() or self._is_whole():
+            self._there()
+        elif not self._upload:
+            self._put()
+        else:
+            self._complete(self._upload)
+
+    # --- small ones ---
+
+    def _empty(self) -> None:
+        head = self._kit.objects.head(self._key)
+        if head is None:
+            self._kit.objects.put(self._key, self._kit.budget.block(0))
+        elif head.size:
+            raise StorageFailed("S3 has other bytes than it was sent", key=self._key, size=0, stored=head.size)
+        if self._upload:
+            self._kit.objects.abort(self._key, self._upload)
+
+    def _there(self) -> None:
+        """It must be whole already."""
+        head = self._kit.objects.head(self._key)
+        if head is None or head.size != self._size:
+            raise BytesMissing("the upload's bytes are not all there", size=self._size, stored=head.size if head else 0)
+
+    def _put(self) -> None:
+        pieces = self._fragments
+        etag = pieces[0].ref.get("etag")
+        if len(pieces) == 1 and pieces[0].key and etag and MIN_PART < self._size <= _LARGEST_COPY:
+            if self._kit.objects.copy(pieces[0].key, self._key, etag):
+                return
+            self._there()
+            return
+        block = self._kit.budget.block(self._size)
+        try:
+            self._kit.join(pieces, block)
+            self._kit.objects.put(self._key, block)
+        except BytesMissing:  # another has joined them, and they are gone since
+            self._there()
+        finally:
+            block.close()
+
+    # --- multipart ones ---
+
+    def _complete(self, upload: str) -> None:
+        groups = list(self._groups())
+        if self._stuck(groups):
+            raise StorageFailed("small pieces lie between parts")
+        parts = [self._made(upload, group) for group in groups]
+        self._kit.objects.complete(self._key, upload, parts)
+
+    def _groups(self) -> Iterator[Group]:
+        """Parts as they are, and pieces put together so that all but the last are allowed as parts, where that can be."""
+        run: list[Fragment] = []
+        for fragment in self._fragments:
+            if fragment.key:
+                run.append(fragment)
+                continue
+            yield from self._grouped(run)
+            run = []
+            yield Group([fragment])
+        yield from self._grouped(run)
+
+    def _grouped(self, run: list[Fragment]) -> Iterator[Group]:
+        groups: list[list[Fragment]] = []
+        for piece in run:
+            if groups and not self._plan.allows(groups[-1][0].start, groups[-1][-1].end):
+                groups[-1].append(piece)
+            else:
+                groups.append([piece])
+        if len(groups) > 1 and groups[-1][-1].end != self._size and not self._plan.allows(groups[-1][0].start, groups[-1][-1].end):
+            groups[-2:] = [groups[-2] + groups[-1]]
+        return map(Group, groups)
+
+    def _stuck(self, groups: Sequence[Group]) -> list[Group]:
+        """Those that can be no part: too short, and between parts, which can't be read before they are an object."""
+        return [one for one, _ in pairwise(groups) if not one.part and not self._plan.allows(one.start, one.end)]
+
+    def _made(self, upload: str, group: Group) -> Part:
+        part = group.part
+        if part:
+            return Part(part.ref["number"], part.ref["etag"], part.end - part.start, part.crc)
+        number = self._plan.number(group.start, 0)
+        if len(group.fragments) == 1 and MIN_PART <= group.end - group.start <= MAX_PART:
+            piece = group.fragments[0]
+            copied = self._kit.objects.copy_part(self._key, upload, number, piece.key or Key(""), 0, group.end - group.start, crc=piece.crc)
+            if copied is None:
+                raise BytesMissing("the stored bytes are missing", key=piece.key)
+            return copied
+        block = self._kit.budget.block(group.end - group.start)
+        try:
+            self._kit.join(group.fragments, block)
+            return self._kit.objects.part(self._key, upload, number, block)
+        finally:
+            block.close()
+
+    # --- what there is ---
+
+    def _covered(self) -> bool:
+        at = 0
+        for fragment in self._fragments:
+            if fragment.start != at:
+                return False
+            at = fragment.end
+        return at == self._size
+
+    def _is_whole(self) -> bool:
+        return len(self._fragments) == 1 and "whole" in self._fragments[0].ref
+
+
+def _upto(fragments: Sequence[Fragment], size: int) -> list[Fragment]:
+    return sorted((one for one in fragments if one.start < size), key=lambda one: one.start)
