@@ -261,5 +261,5 @@ def _transact(session: PostgresSession, work: Callable[[Session], T]) -> T:
     except psycopg.Error as error:
         if isinstance(error, (errors.SerializationFailure, errors.IntegrityError)):
             raise
-        raise CommitUnknown(f"the catalog's commit failed: {error}") from error
+        raise CommitUnknown(f"the catalog's commit failed: {error}") from (None if _is_lost(error) else error)
     return result
