@@ -195,10 +195,7 @@ class Direct(Protocol):
 
     def join(self, key: Key, state: DriverState, parts: Sequence[ClientPart]) -> None:
         """These parts, one after another, become the blob. Repeatable, also after an answer was lost. Raises Conflict where one is not
-        what it was, or too short."""
-
-    def vouched(self, key: Key) -> int | None:
-        """The CRC-64/NVME of the joined blob, where the storage has computed and checks it."""
+        what it was."""
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ from carboy.model import Key, Span, key_for, new_id
 from carboy.storage.base import DriverState, Fragments, Holds
 from carboy.storage.s3_buffers import Budget
 from carboy.storage.s3_client import THREADS, S3Client
+from carboy.storage.s3_direct import S3Direct
 from carboy.storage.s3_filling import Kit
 from carboy.storage.s3_flight import Threads
 from carboy.storage.s3_objects import Objects
@@ -36,8 +37,8 @@ _WRONG = frozenset({"keys", "bucket", "clock", "region", "certificate"})
 """Reasons for which a storage can't be used until somebody changes something."""
 
 
-class S3Storage:
-    """See :class:`carboy.storage.base.Storage`; also ``Presigns``. ``spool`` is the folder for parts that find no room in memory."""
+class S3Storage(S3Direct):
+    """See :class:`carboy.storage.base.Storage`; also ``Redirects``. ``spool`` is the folder for parts that find no room in memory."""
 
     def __init__(self, settings: S3StorageSettings, holds: Holds, *, name: str = "s3", spool: Path | None = None) -> None:
         self.name = name
@@ -147,9 +148,11 @@ class S3Storage:
     def room(self) -> int:
         return _ROOM
 
-    def address(self, key: Key, *, expires: float, name: str, media_type: str, inline: bool) -> str:
-        """See :class:`carboy.storage.base.Presigns`."""
-        raise NotImplementedError
+    def address(self, key: Key, *, media_type: str, disposition: str) -> str | None:
+        if not self.settings.redirect:
+            return None
+        return self.objects.client.presigned("get_object", self.settings.redirect_expiry, Key=self.settings.prefix + key,
+                                             ResponseContentType=media_type, ResponseContentDisposition=disposition)
 
     # --- inside ---
 

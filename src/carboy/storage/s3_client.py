@@ -84,6 +84,10 @@ class S3Client:
                     made = self._made = (os.getpid(), _make(self.settings))
         return made[1]
 
+    def presigned(self, operation: str, expiry: float, **params: Any) -> str:
+        """An address that does this operation for whoever has it, for that many seconds. Asks nobody."""
+        return str(self.client().generate_presigned_url(operation, Params={"Bucket": self.bucket, **params}, ExpiresIn=int(expiry)))
+
     def close(self) -> None:
         """Let the connections go. Repeatable; the next call makes new ones."""
         with self._lock:

@@ -129,9 +129,11 @@ class Objects:
 
     # --- multipart uploads ---
 
-    def create(self, key: Key) -> str:
-        """A new multipart upload; its id. One that a lost answer has left behind is aborted."""
-        whole: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if self._whole and self.verifies() else {}
+    def create(self, key: Key, *, checked: bool = True) -> str:
+        """A new multipart upload; its id. Every part has to come with its checksum where that is ``checked`` and the server can. One that
+        a lost answer has left behind is aborted."""
+        with_crc = checked and self._whole and self.verifies()
+        whole: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"} if with_crc else {}
         try:
             answer = self._call("create_multipart_upload", key, expect=_UNKNOWN_REQUEST if whole else (), **whole, **self._new())
         except Refused:
