@@ -14,6 +14,7 @@ from carboy.catalog.sql import open_catalog, sqlite_file
 from carboy.config import Settings
 from carboy.engine.backup import Backup
 from carboy.engine.changes import Changes
+from carboy.engine.direct import DirectUploads
 from carboy.engine.exporting import Exporter
 from carboy.engine.files import Files
 from carboy.engine.finding import Finder
@@ -57,6 +58,7 @@ class Services:
     receiver: Receiver
     staging: Staging
     uploads: Uploads
+    direct: DirectUploads
     leases: Leases
     sweeper: Sweeper
     fsck: Fsck
@@ -92,6 +94,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     catalog_file = sqlite_file(database_url(settings))
     uploads = Uploads(settings, catalog, storages, executor, clock)
     leases.listen(uploads.turns.stop_here)
+    direct = DirectUploads(settings, catalog, storages, uploads, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
@@ -105,8 +108,9 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         receiver=receiver,
         staging=Staging(settings, catalog, receiver, files, clock),
         uploads=uploads,
+        direct=direct,
         leases=leases,
-        sweeper=Sweeper(settings, catalog, storages, uploads, clock),
+        sweeper=Sweeper(settings, catalog, storages, uploads, clock, direct.settle),
         fsck=Fsck(catalog, storages),
         importer=Importer(settings, catalog, storages, executor, clock),
         exporter=Exporter(settings, catalog, storages),

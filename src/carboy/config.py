@@ -161,7 +161,8 @@ class Settings(BaseSettings):
     accel: Literal["", "x-accel-redirect", "x-sendfile"] = Field("", description="Hand downloads to the proxy in front.")
     accel_prefix: str = Field("/_carboy/", description="The internal location X-Accel-Redirect points into.")
     classic: str = Field("main", description="The space of the classic endpoints, or `off`.")
-    classic_s3: str = Field("", description="The space of the classic `/upload-s3`, whose storage is in S3; empty is the first such space.")
+    classic_s3: str = Field("", description="The space of the classic `/upload-s3`, whose storage is in S3; empty is the first "
+                                            "such space.")
     direct_expiry: float = Field(3600.0, ge=1, le=7 * 86400, description="How long an address is good that a client may send a file, or a "
                                                                          "part of one, to in S3; a request that began in time may take longer.")
     spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()},

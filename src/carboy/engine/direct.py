@@ -20,7 +20,7 @@ from carboy.engine.receive import Target
 from carboy.engine.uploads import DIRECT, Uploads
 from carboy.errors import CarboyError, Conflict, InvalidRequest, MissingBytes, NotSupported, TooLarge, UploadGone
 from carboy.model import Placed, Progress, Span, Upload
-from carboy.storage.base import MAX_PART, MAX_PARTS, MIN_PART, ClientPart, Direct, Signed, Storage
+from carboy.storage.base import MAX_PART, MAX_PARTS, MIN_PART, ClientPart, Direct, Signed, Storage, Vouches
 
 PART = 16 * 2**20
 """How long parts are, in bytes, where nobody asks for another length and they suffice."""
@@ -93,14 +93,15 @@ class DirectUploads:
     def settle(self) -> int:
         """Complete what has come in full though nobody said so: a single PUT tells only the storage. How many there were."""
         done, cursor = 0, None
-        while True:
+        while any(isinstance(storage, Direct) for storage in self._storages.values()):
             page, cursor = self._catalog.uploads(cursor=cursor, limit=1000)
             for progress in page:
                 if self._is_watched(progress.upload):
                     with suppress(CarboyError):
                         done += self._settled(progress.upload)
             if cursor is None:
-                return done
+                break
+        return done
 
     # --- confirming ---
 
@@ -118,7 +119,7 @@ class DirectUploads:
             self._check_size(upload, size)
             if size:
                 storage.join(upload.key, upload.driver_state, parts)
-        self._prove(upload, storage, size)
+        self._prove(upload, size)
 
     def _check_size(self, upload: Upload, size: int) -> None:
         """Raises MissingBytes, TooLarge, QuotaExceeded, before anything is joined."""
@@ -131,10 +132,11 @@ class DirectUploads:
         if room:
             room.check(size)
 
-    def _prove(self, upload: Upload, storage: Direct, size: int) -> None:
+    def _prove(self, upload: Upload, size: int) -> None:
         """Record the joined object's checksum: the one that the storage vouches for, else computed by reading all of it once. How far
         that is is recorded, so a request that was cut costs nothing and a second one helps."""
-        crc = storage.vouched(upload.key) if size else None
+        storage = self._plain(upload)
+        crc = storage.vouched(upload.key) if size and isinstance(storage, Vouches) else None
         progress = self._record(upload, [] if crc is None else [Span(0, size, crc)], size)
         while (at := progress.offset) < size and progress.upload.state == "receiving":
             progress = self._record(upload, [self._read(upload, at, min(size, at + _STEP))], size)
@@ -225,6 +227,10 @@ def _named(parts: Sequence[ClientPart], named: Mapping[int, str] | None) -> Sequ
     missing = [number for number in range(1, last + 1) if number not in there]
     if missing:
         raise MissingBytes(f"{len(missing)} of {last} parts are missing", missing=missing[:1000])
+    short = [part.number for part in parts[:-1] if part.size < MIN_PART]
+    if short:
+        raise InvalidRequest(f"parts but the last have at least {MIN_PART} bytes; send these again", field="parts", parts=short[:1000],
+                             least=MIN_PART)
     others = [number for number, etag in there.items() if named is not None and named.get(number, "").strip('"') != etag]
     if others:
         raise Conflict("the storage has other parts than you name; send these again, or name them", parts=others[:1000])

@@ -37,7 +37,9 @@ class Sweeper:
     """Everything it does is repeatable and safe beside writers of any process."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], uploads: Uploads,
-                 clock: Callable[[], float] = time.time) -> None:
+                 clock: Callable[[], float] = time.time, settle: Callable[[], int] = lambda: 0) -> None:
+        """``settle`` completes uploads that nobody tells of, and how many it were."""
+        self._settle = settle
         self._settings = settings
         self._catalog = catalog
         self._storages = storages
@@ -71,7 +73,7 @@ class Sweeper:
         for upload in [*self._catalog.covered_uploads(), *self._catalog.uploads_of_parts()]:
             with suppress(CarboyError):
                 done += self._uploads.progress(upload.id).upload.state == "complete"
-        return done
+        return done + self._settle()
 
     def _expire(self, now: float) -> int:
         done = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from carboy.errors import Conflict, StorageFailed
 from carboy.model import Key
@@ -35,12 +36,12 @@ class S3Direct:
     def sign(self, key: Key, state: DriverState, number: int, *, length: int | None, md5: bytes | None, expiry: float) -> Signed:
         """What is signed has to be sent as it is: the length, which clients tell anyway, and ``Content-MD5``."""
         headers = {"Content-MD5": base64.b64encode(md5).decode()} if md5 is not None else {}
-        wanted = {"ContentMD5": headers["Content-MD5"]} if headers else {}
+        wanted: dict[str, Any] = {"ContentMD5": headers["Content-MD5"]} if headers else {}
         if length is not None:
-            wanted["ContentLength"] = length  # type: ignore[assignment]
+            wanted["ContentLength"] = length
         client = self.objects.client
-        params = {"Bucket": client.bucket, "Key": client.settings.prefix + key, "UploadId": state["upload"], "PartNumber": number, **wanted}
-        return Signed(client.client().generate_presigned_url("upload_part", Params=params, ExpiresIn=int(expiry)), headers)
+        url = client.presigned("upload_part", expiry, Key=client.settings.prefix + key, UploadId=state["upload"], PartNumber=number, **wanted)
+        return Signed(url, headers)
 
     def client_parts(self, key: Key, state: DriverState) -> Sequence[ClientPart] | None:
         try:

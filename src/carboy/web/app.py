@@ -22,7 +22,7 @@ from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.cors import Cors
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
-from carboy.web.protocols import classic, raw, resumable, tus, widgets
+from carboy.web.protocols import classic, direct, raw, resumable, tus, widgets
 from carboy.web.proxies import Proxies
 from carboy.web.rates import Rates
 from carboy.web.reference import Reference
@@ -33,7 +33,8 @@ log = logging.getLogger("carboy")
 
 GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
                                            "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES,
-                                           "resumable": resumable.ROUTES, "widgets": widgets.ROUTES}
+                                           "resumable": resumable.ROUTES, "widgets": widgets.ROUTES,
+                                           "direct": direct.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
 _GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
