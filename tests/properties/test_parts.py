@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carboy.storage.s3_parts import MAX_NUMBER, MAX_PART, MIN_PART, Plan, plan, plan_of
+from carboy.storage.s3_parts import FEW, MAX_NUMBER, MAX_PART, MIN_PART, Plan, plan, plan_of
 
 LARGEST = 50 * 10**12
 SIZES = st.one_of(st.none(), st.integers(0, LARGEST), st.integers(0, 10**9))
@@ -66,7 +66,7 @@ def test_fifty_terabytes_fit_from_end_to_end(size: int | None, part: int) -> Non
 
 
 @pytest.mark.parametrize(("size", "unit", "choices"), [
-    (0, MIN_PART, 64), (100 * 2**20, MIN_PART, 64), (2**30, MIN_PART, 16), (10 * 2**30, MIN_PART, 4), (10**11, 40_000_000, 4), (10**12, 200_000_000, 2),
+    (0, MIN_PART, 64), (100 * 2**20, MIN_PART, 16), (2**30, MIN_PART, 4), (10 * 2**30, MIN_PART, 4), (10**11, 40_000_000, 4), (10**12, 200_000_000, 2),
     (50 * 10**12, 5 * 10**9, 1)])
 def test_places_are_short_and_have_many_numbers_while_there_are_enough(size: int, unit: int, choices: int) -> None:
     assert plan(size, 8 * 2**20) == Plan(unit, choices, 8 * 2**20)
@@ -75,3 +75,15 @@ def test_places_are_short_and_have_many_numbers_while_there_are_enough(size: int
 def test_parts_of_five_mebibytes_as_clients_send_them_are_parts() -> None:
     made = plan(2**30 // 2, 8 * 2**20)
     assert all(made.allows(start, start + MIN_PART) for start in range(0, 2**29, MIN_PART))
+
+
+@given(st.integers(0, 2500 * 10**6), PARTS, st.integers(0, 100), st.integers(0, 100))
+def test_few_parts_have_low_numbers_for_servers_that_take_no_others(size: int, part: int, start: int, pick: int) -> None:
+    at = size * start // 100
+    assert plan(size, part, lambda: 0).number(at, pick) <= FEW + 1
+
+
+@given(st.integers(0, 10**12), PARTS, st.booleans())
+def test_servers_that_take_few_parts_get_longer_ones(size: int, part: int, alone: bool) -> None:
+    made = plan(size, part, lambda: FEW, alone=alone)
+    assert made.number(max(0, size - 1), 2**64) <= FEW

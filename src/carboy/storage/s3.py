@@ -88,7 +88,7 @@ class S3Storage(S3Direct):
 
     def _begun(self, key: Key, size: int | None) -> DriverState:
         upload = self.objects.create(key) if size is None or size >= MIN_PART else None
-        return {"upload": upload, "size": size, **plan(size, self.settings.part_size).state()}
+        return {"upload": upload, "size": size, **plan(size, self.settings.part_size, self.objects.most_parts).state()}
 
     @contextmanager
     def writer(self, key: Key, at: int, end: int | None, state: DriverState, fragments: Fragments) -> Iterator[RangeWriter]:

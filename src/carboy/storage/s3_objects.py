@@ -20,6 +20,7 @@ from carboy import checksums
 from carboy.errors import StorageFailed, StorageUnavailable
 from carboy.model import Key
 from carboy.storage.s3_client import Answer, Check, Refused, S3Client
+from carboy.storage.s3_parts import FEW, MAX_NUMBER
 
 GONE = frozenset({"NoSuchKey", "NoSuchUpload", "404"})
 _CHANGED, _BEYOND = frozenset({"PreconditionFailed", "412"}), frozenset({"InvalidRange", "416"})
@@ -66,6 +67,7 @@ class Objects:
         self._settings = client.settings
         self._lock = threading.Lock()
         self._verifies: bool | None = None
+        self._most_parts: int | None = None
         self._whole = True
         self._conditional = True
 
@@ -217,6 +219,25 @@ class Objects:
                 if self._verifies is None:
                     self._verifies = self._probe()
         return self._verifies
+
+    def most_parts(self) -> int:
+        """How many parts an object may have. Asked once, with a part of the highest number that is thrown away."""
+        if self._most_parts is None:
+            with self._lock:
+                if self._most_parts is None:
+                    self._most_parts = self._count_parts()
+        return self._most_parts
+
+    def _count_parts(self) -> int:
+        key, body = Key(f".carboy-probe/{os.urandom(8).hex()}"), b"probe"
+        upload = self.create(key)
+        try:
+            self._call("upload_part", key, expect={"InvalidArgument", "InvalidPartNumber"}, UploadId=upload, PartNumber=MAX_NUMBER, Body=body)
+        except Refused:
+            return FEW
+        finally:
+            self.abort(key, upload)
+        return MAX_NUMBER
 
     def _probe(self) -> bool:
         key, body = Key(f".carboy-probe/{os.urandom(8).hex()}"), b"probe"

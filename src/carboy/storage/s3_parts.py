@@ -8,7 +8,7 @@ falls on the number of the one who took over.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,6 +17,8 @@ MIN_PART, MAX_PART = 5 * 2**20, 5 * 2**30
 """How long a part may be, in bytes; the last one may be shorter."""
 MAX_NUMBER = 10_000
 _MAX_SLOT = MAX_PART - MIN_PART
+FEW = 1000
+"""Some servers take no more parts than this, and few uploads need more."""
 _CHOICES = ((64, MIN_PART), (16, MIN_PART), (4, 256 * 2**20), (2, 2**30), (1, _MAX_SLOT))
 """How many numbers a place has, if it is then no longer than this."""
 _RAMP = 64
@@ -73,15 +75,24 @@ class Plan:
         return {"unit": self.unit, "choices": self.choices}
 
 
-def plan(size: int | None, part: int) -> Plan:
-    """For an upload of this size (None: unknown), in parts of about ``part`` bytes."""
+def plan(size: int | None, part: int, most: Callable[[], int] = lambda: MAX_NUMBER, *, alone: bool = False) -> Plan:
+    """For an upload of this size (None: unknown), in parts of about ``part`` bytes. ``most`` is asked how many the server takes where a
+    few may not do. With ``alone`` nobody else ever writes there, so that a place needs but one number."""
     if size is None:
         return Plan(None, 1, part)
-    for choices, longest in _CHOICES:
-        unit = max(MIN_PART, -(-size // (MAX_NUMBER // choices)))
+    if (choices := 1 if alone else _choices_of_few(size)) and size <= FEW // choices * MIN_PART:
+        return Plan(MIN_PART, choices, part)
+    numbers = most()
+    for choices, longest in _CHOICES[-1:] if alone else _CHOICES:
+        unit = max(MIN_PART, -(-size // (numbers // choices)))
         if unit <= longest:
             return Plan(unit, choices, part)
     return Plan(_MAX_SLOT, 1, part)
+
+
+def _choices_of_few(size: int) -> int:
+    """How many numbers each place may have where few are needed; 0 where they would be too few."""
+    return next((choices for choices, _ in _CHOICES if choices > 1 and size <= FEW // choices * MIN_PART), 0)
 
 
 def plan_of(state: Mapping[str, Any], part: int) -> Plan:
