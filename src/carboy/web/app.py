@@ -83,7 +83,7 @@ class Application:
             response = self._answer(call)
         except (CarboyError, HTTPException) as error:
             response = _problem(call, error)
-            if response.status_code >= 500:
+            if response.status_code >= 500 and response.status_code != 501:
                 _report(call.method, error, unexpected=response.status_code not in (503, 507))
         except Exception as error:
             log.exception("%s failed", call.method)

@@ -1,7 +1,7 @@
 """The classic tutorial's endpoints, with its fields, messages and status codes, on Carboy's engine.
 
-``/upload`` and ``/stream-upload`` take a form's ``file``. ``/chunk-upload`` takes ``chunk``, ``index`` and ``file_id``. With
-``offset``, or ``chunk_size``, before the chunk, a chunk goes straight to its place; a bare ``index`` has no known place, so it is a
+``/upload``, ``/stream-upload`` and ``/upload-s3`` take a form's ``file``. ``/chunk-upload`` takes ``chunk``, ``index`` and ``file_id``.
+With ``offset``, or ``chunk_size``, before the chunk, a chunk goes straight to its place; a bare ``index`` has no known place, so it is a
 piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` declares the file's size in bytes.
 """
 
@@ -20,7 +20,7 @@ from carboy.engine import limits
 from carboy.engine.names import classic_name
 from carboy.engine.receive import Digests, Target
 from carboy.engine.writing import Piece
-from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, TooLarge
+from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, NotSupported, TooLarge
 from carboy.model import Placed, Progress, Upload
 from carboy.web import answers, http
 from carboy.web.call import Call, Doc, Route
@@ -53,7 +53,18 @@ def _messages(handler: Callable[[Call], Response]) -> Callable[[Call], Response]
 @_messages
 def upload(call: Call) -> Response:
     """``POST /upload`` and ``/stream-upload``: the form's ``file``, stored under its name, replacing."""
-    folder = _folder(call)
+    placed = _store(call, _folder(call))
+    return json_response({"message": f"File {placed.file.name} uploaded successfully"})
+
+
+@_messages
+def upload_s3(call: Call) -> Response:
+    """``POST /upload-s3``: the same, into a space whose storage is in S3. 501 where there is none."""
+    placed = _store(call, call.services.files.target(call.principal, _space_in_s3(call), ""))
+    return json_response({"message": f"File {placed.file.name} uploaded to S3"})
+
+
+def _store(call: Call, folder: Target) -> Placed:
     boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
     if boundary is None:
         raise InvalidRequest("No file uploaded")
@@ -71,7 +82,7 @@ def upload(call: Call) -> Response:
         drained(events)
         placed = delivery.publish()[0]
     call.stored(placed)
-    return json_response({"message": f"File {placed.file.name} uploaded successfully"})
+    return placed
 
 
 @_messages
@@ -207,6 +218,17 @@ def _folder(call: Call) -> Target:
     return call.services.files.target(call.principal, space, "")
 
 
+def _space_in_s3(call: Call) -> str:
+    """The one that ``classic_s3`` names, else the first on a storage in S3. Raises NotSupported."""
+    settings = call.services.settings
+    if settings.classic == "off":
+        raise NotFound("the classic endpoints are switched off")
+    found = settings.classic_s3 or next((name for name, space in settings.spaces.items() if space.storage in settings.storages), None)
+    if found is None:
+        raise NotSupported("No S3 storage configured")
+    return found
+
+
 def _find(events: Iterator[Event], name: str) -> Part | None:
     """Read on to the head of the first file in the field ``name``."""
     for event in events:
@@ -271,6 +293,7 @@ def _doc(summary: str, body: Mapping[str, Any], *errors: str) -> Doc:
 
 
 _WHOLE = _doc("Store a file", _form(("file",), file="binary"))
+_WHOLE_S3 = _doc("Store a file in S3", _form(("file",), file="binary"), "not_supported", "storage_unavailable")
 _CHUNK = _doc("Send a chunk", _form(("file_id", "index", "chunk"), file_id="string", index="integer", offset="integer",
                                     chunk_size="integer", total="integer", chunk="binary"),
               "bytes_differ", "range_busy", "interrupted", "upload_gone", "conflict")
@@ -279,6 +302,7 @@ _COMPLETE = _doc("All chunks are there", _form(("file_id", "total_chunks"), file
 ROUTES = (
     Route("/upload", ("POST",), upload, _WHOLE),
     Route("/stream-upload", ("POST",), upload, _WHOLE),
+    Route("/upload-s3", ("POST",), upload_s3, _WHOLE_S3),
     Route("/chunk-upload", ("POST",), chunk, _CHUNK),
     Route("/chunk-upload/complete", ("POST",), complete, _COMPLETE),
 )

@@ -35,5 +35,6 @@ ROUTES = (
           Doc("Uppy: addresses for parts", _UPPY, query=shapes.UppyBatch, answers={200: shapes.UppyAddresses},
               errors=(*_ONGOING, "too_large"))),
     Route(f"{_MULTI}/<id>/complete", ("POST",), uppy.finish,
-          Doc("Uppy: all parts are sent", _UPPY, body=shapes.UppyComplete, query=shapes.UppyKey, answers={200: shapes.UppyDone}, errors=_END)),
+          Doc("Uppy: all parts are sent", _UPPY, body=shapes.UppyComplete, query=shapes.UppyKey, answers={200: shapes.UppyDone},
+              errors=_END)),
 )

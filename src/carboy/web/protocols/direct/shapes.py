@@ -27,7 +27,7 @@ class Begin(Body):
     size: Annotated[Count | None, Field(description="In bytes. Worth telling: S3 then takes no part of another length.")] = None
     part_size: Annotated[Whole | None, Field(description="How long all parts but the last will be; chosen for you where only `size` "
                                                          "is told.")] = None
-    metadata: dict[Annotated[str, Field(min_length=1, max_length=200)], JsonValue] = {}
+    metadata: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], JsonValue], Field(default_factory=dict)]
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$", description="What the file must hash to. It is read once more for "
                                                                               "that.")] = None
     crc64nvme: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$", description="The same as CRC-64/NVME.")] = None
