@@ -102,7 +102,7 @@ class S3Storage(S3Direct):
                 writer.close()
 
     def seal(self, key: Key, size: int, state: DriverState, fragments: Fragments) -> None:
-        Sealing(self._kit, key, size, state, fragments()).run()
+        Sealing(self._kit, key, size, state, fragments(), lambda: self._holds.hold(self.name, key, 0, None)).run()
 
     def delete(self, key: Key, *, unless: Callable[[Key], bool] | None = None) -> bool:
         if self._in_progress(key) or self._holds.held(self.name, key):

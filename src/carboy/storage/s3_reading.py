@@ -16,8 +16,9 @@ _PIECE = 2**20
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-def read(objects: Objects, key: Key, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """``[start, end)`` (None: all) in pieces of at most 1 MiB. The object is opened before this returns.
+def read(objects: Objects, key: Key, start: int = 0, end: int | None = None, *, etag: str | None = None) -> Iterator[bytes]:
+    """``[start, end)`` (None: all) in pieces of at most 1 MiB, of that object alone which has the ``etag``, where one is given. The object
+    is opened before this returns.
 
     Raises BytesMissing where it is gone or shorter, StorageFailed where the server sends something else than was asked for,
     StorageUnavailable once nothing has come for the deadline.
@@ -26,16 +27,16 @@ def read(objects: Objects, key: Key, start: int = 0, end: int | None = None) -> 
         if objects.head(key) is None:
             raise _missing(key)
         return iter(())
-    return _Reading(objects, key, start, end).pieces()
+    return _Reading(objects, key, start, end, etag).pieces()
 
 
 class _Reading:
-    def __init__(self, objects: Objects, key: Key, start: int, end: int | None) -> None:
+    def __init__(self, objects: Objects, key: Key, start: int, end: int | None, etag: str | None) -> None:
         self._objects = objects
         self._key = key
         self._at = start
         self._end = end
-        self._etag: str | None = None
+        self._etag = etag
         self._body: Any = None
         self._open()
 

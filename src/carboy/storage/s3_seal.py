@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from carboy.errors import BytesMissing, StorageFailed
 from carboy.model import Fragment, Key
 from carboy.storage.s3_filling import Kit
+from carboy.storage.s3_mending import Mending
 from carboy.storage.s3_objects import Part
 from carboy.storage.s3_parts import MAX_PART, MIN_PART, plan_of
 
@@ -37,10 +39,13 @@ class Group:
 
 
 class Sealing:
-    """One upload's. Whatever was done of it before, or is done at the same time by another, is harmless."""
+    """One upload's. Whatever was done of it before, or is done at the same time by another, is harmless; where it wouldn't be, ``alone`` is
+    held, or raises RangeBusy."""
 
-    def __init__(self, kit: Kit, key: Key, size: int, state: Mapping[str, Any], fragments: Sequence[Fragment]) -> None:
+    def __init__(self, kit: Kit, key: Key, size: int, state: Mapping[str, Any], fragments: Sequence[Fragment],
+                 alone: Callable[[], AbstractContextManager[object]]) -> None:
         self._kit = kit
+        self._alone = alone
         self._key = key
         self._size = size
         self._upload: str | None = state.get("upload")
@@ -96,10 +101,23 @@ class Sealing:
 
     def _complete(self, upload: str) -> None:
         groups = list(self._groups())
-        if self._stuck(groups):
-            raise StorageFailed("small pieces lie between parts")
-        parts = [self._made(upload, group) for group in groups]
-        self._kit.objects.complete(self._key, upload, parts)
+        stuck = self._stuck(groups)
+        if stuck:
+            with self._alone():
+                self._mend(upload, groups, [piece for group in stuck for piece in group.fragments])
+        else:
+            self._kit.objects.complete(self._key, upload, [self._made(upload, group) for group in groups])
+
+    def _mend(self, upload: str, groups: Sequence[Group], left_out: Sequence[Fragment]) -> None:
+        head = self._kit.objects.head(self._key)
+        if head is None:
+            kept = [group for group in groups if group.fragments[0] not in left_out]
+            self._kit.objects.complete(self._key, upload, [self._made(upload, group) for group in kept])
+            head = self._kit.objects.head(self._key)
+        if head is None or head.size not in (self._size, self._size - sum(one.end - one.start for one in left_out)):
+            raise StorageFailed("S3 has other bytes than it was sent", key=self._key, size=self._size)
+        if head.size < self._size:
+            Mending(self._kit, self._key, self._size, head.etag, self._fragments, left_out).run()
 
     def _groups(self) -> Iterator[Group]:
         """Parts as they are, and pieces put together so that all but the last are allowed as parts, where that can be."""
