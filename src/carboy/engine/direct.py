@@ -20,7 +20,7 @@ from carboy.engine.receive import Target
 from carboy.engine.uploads import DIRECT, Uploads
 from carboy.errors import CarboyError, Conflict, InvalidRequest, MissingBytes, NotSupported, TooLarge, UploadGone
 from carboy.model import Placed, Progress, Span, Upload
-from carboy.storage.base import MAX_PART, MAX_PARTS, MIN_PART, ClientPart, Direct, Signed, Storage, Vouches
+from carboy.storage.base import FEW_PARTS, MAX_PART, MIN_PART, ClientPart, Direct, Signed, Storage, Vouches
 
 PART = 16 * 2**20
 """How long parts are, in bytes, where nobody asks for another length and they suffice."""
@@ -49,7 +49,7 @@ class DirectUploads:
         Raises NotSupported where the space's storage takes nothing from clients, TooLarge, QuotaExceeded, InvalidRequest.
         """
         storage = self._storage(target.rules)
-        length = _part_size(size, part_size)
+        length = _part_size(size, part_size, storage.most_parts)
         return self._uploads.begin(target, protocol=DIRECT, size=size, chunk_size=length, id=id, digests=digests,
                                    begin=storage.offer).upload
 
@@ -61,7 +61,7 @@ class DirectUploads:
         storage = self._storage_of(upload)
         signed = {}
         for number in numbers:
-            length = self._length(upload, number)
+            length = self.length(upload, number)
             signed[number] = storage.sign(upload.key, upload.driver_state, number, length=length, md5=(md5 or {}).get(number),
                                           expiry=self._settings.direct_expiry)
         self._touch(upload)
@@ -69,7 +69,14 @@ class DirectUploads:
 
     def length(self, upload: Upload, number: int) -> int | None:
         """How long the part is in bytes, where that is known. Raises TooLarge behind the end, InvalidRequest."""
-        return self._length(upload, number)
+        if not 1 <= number <= (most := self._most(upload, number)):
+            raise InvalidRequest(f"parts have numbers from 1 to {most}", field="number")
+        length = upload.chunk_size or MIN_PART
+        start = (number - 1) * length
+        end = upload.size if upload.size is not None else limits.largest(self._settings, self._rules(upload))
+        if number > 1 and start >= end:
+            raise TooLarge(f"part {number} would begin behind the end, which is at {end} bytes", limit=end, number=number)
+        return min(length, end - start) if upload.size is not None and upload.chunk_size else None
 
     def parts(self, upload: Upload) -> Sequence[ClientPart]:
         """What the storage has, by number; none once they are joined. Raises UploadGone."""
@@ -155,15 +162,9 @@ class DirectUploads:
 
     # --- inside ---
 
-    def _length(self, upload: Upload, number: int) -> int | None:
-        if not 1 <= number <= MAX_PARTS:
-            raise InvalidRequest(f"parts have numbers from 1 to {MAX_PARTS}", field="number")
-        length = upload.chunk_size or MIN_PART
-        start = (number - 1) * length
-        end = upload.size if upload.size is not None else limits.largest(self._settings, self._rules(upload))
-        if number > 1 and start >= end:
-            raise TooLarge(f"part {number} would begin behind the end, which is at {end} bytes", limit=end, number=number)
-        return min(length, end - start) if upload.size is not None and upload.chunk_size else None
+    def _most(self, upload: Upload, number: int) -> int:
+        """How many parts there may be; the server is asked where it matters."""
+        return FEW_PARTS if number <= FEW_PARTS else self._storage_of(upload).most_parts()
 
     def _must_receive(self, upload: Upload) -> None:
         if upload.state != "receiving":
@@ -210,11 +211,15 @@ class DirectUploads:
         return self._storages[upload.storage]
 
 
-def _part_size(size: int | None, wish: int | None) -> int | None:
-    """How long parts are. Raises InvalidRequest where it can't be what was wished."""
+def _part_size(size: int | None, wish: int | None, most: Callable[[], int]) -> int | None:
+    """How long parts are. Raises InvalidRequest where it can't be what was wished, TooLarge for what no parts can be."""
+    wanted = wish or PART
+    numbers = FEW_PARTS if (size or 0) <= FEW_PARTS * wanted else most()
+    least = max(MIN_PART, -(-(size or 0) // numbers))
+    if least > MAX_PART:
+        raise TooLarge(f"S3 takes {numbers} parts of {MAX_PART} bytes from a client", limit=numbers * MAX_PART, size=size)
     if wish is None:
-        return None if size is None else min(MAX_PART, max(PART, -(-size // MAX_PARTS)))
-    least = max(MIN_PART, -(-(size or 0) // MAX_PARTS))
+        return None if size is None else max(PART, least)
     if not least <= wish <= MAX_PART:
         raise InvalidRequest(f"parts of this file have {least} to {MAX_PART} bytes", field="part_size", least=least, most=MAX_PART)
     return wish
@@ -222,6 +227,8 @@ def _part_size(size: int | None, wish: int | None) -> int | None:
 
 def _named(parts: Sequence[ClientPart], named: Mapping[int, str] | None) -> Sequence[ClientPart]:
     """The storage's own list, once it has no gap and is the client's. Raises MissingBytes that lists numbers, Conflict."""
+    if not parts:
+        raise MissingBytes("S3 has no part of it yet", missing=[1])
     there = {part.number: part.etag for part in parts}
     last = max([*there, *(named or ())], default=0)
     missing = [number for number in range(1, last + 1) if number not in there]

@@ -157,8 +157,9 @@ class OnDisk(Protocol):
         """The blob, unbuffered, never through a symlink. Raises BytesMissing."""
 
 
-MIN_PART, MAX_PART, MAX_PARTS = 5 * 2**20, 5 * 2**30, 10_000
-"""How long, in bytes, a part may be that a client sends to the storage itself (the last one may be shorter), and how many there may be."""
+MIN_PART, MAX_PART, FEW_PARTS, MAX_PARTS = 5 * 2**20, 5 * 2**30, 1000, 10_000
+"""How long, in bytes, a part may be that a client sends to the storage itself (the last one may be shorter), how many there may always be,
+and how many where the server takes as many as AWS does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,9 @@ class Signed:
 class Direct(Protocol):
     """A storage to which clients send the bytes themselves, as parts with numbers from 1, to addresses signed for one part each. They are
     nothing until :meth:`join`; after it no such address is good any more, and neither after ``delete``."""
+
+    def most_parts(self) -> int:
+        """The highest number that a part may have: :data:`FEW_PARTS` at least, :data:`MAX_PARTS` at most."""
 
     def offer(self) -> AbstractContextManager[tuple[Key, DriverState]]:
         """A new, empty blob for parts of clients, held for the block. ``seal`` takes its state once it is joined, or empty."""

@@ -24,6 +24,9 @@ class S3Direct:
 
     objects: Objects
 
+    def most_parts(self) -> int:
+        return self.objects.most_parts()
+
     @contextmanager
     def offer(self) -> Iterator[tuple[Key, DriverState]]:
         key = self._new_key()
