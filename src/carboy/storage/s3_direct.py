@@ -43,7 +43,8 @@ class S3Direct:
         if length is not None:
             wanted["ContentLength"] = length
         client = self.objects.client
-        url = client.presigned("upload_part", expiry, Key=client.settings.prefix + key, UploadId=state["upload"], PartNumber=number, **wanted)
+        url = client.presigned("upload_part", expiry, Key=client.settings.prefix + key, UploadId=state["upload"], PartNumber=number,
+                               **wanted)
         return Signed(url, headers)
 
     def client_parts(self, key: Key, state: DriverState) -> Sequence[ClientPart] | None:
