@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from carboy import checksums
 from carboy.catalog.base import Catalog
+from carboy.errors import BytesDamaged
 from carboy.model import Blob
 from carboy.storage.base import Storage
 from carboy.streams import HEAD_SIZE
@@ -51,6 +52,21 @@ def look(pieces: Iterable[bytes], *, sha256: bool = False, pace: Pace | None = N
 def stored(storage: Storage, blob: Blob, pace: Pace | None = None) -> Seen:
     """The bytes that a storage has for the blob, with their SHA-256 where the blob's is known. Raises BytesMissing, StorageFailed."""
     return look(storage.read(blob.key), sha256=blob.sha256 is not None, pace=pace)
+
+
+def proved(pieces: Iterable[bytes], blob: Blob) -> Iterator[bytes]:
+    """The whole of a blob on its way to somebody, from a storage that may send something else. The last piece is given only when their
+    CRC-64/NVME is the blob's, so that nobody gets all of a file that isn't it. Raises BytesDamaged instead."""
+    crc, last = 0, b""
+    for piece in pieces:
+        crc = checksums.crc64nvme(piece, crc)
+        if last:
+            yield last
+        last = piece
+    if crc != blob.crc64nvme:
+        raise BytesDamaged("the storage sent other bytes than were received", blob=blob.id)
+    if last:
+        yield last
 
 
 def is_where_it_was(catalog: Catalog, blob: Blob) -> bool:

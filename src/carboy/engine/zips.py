@@ -26,9 +26,10 @@ from carboy.config import Settings
 from carboy.engine.access import actions
 from carboy.engine.files import Files
 from carboy.engine.names import clean_folder, clean_name, clean_path
+from carboy.engine.reading import proved
 from carboy.errors import BytesDamaged, BytesMissing, InvalidRequest, NotFound, TooLarge, Unauthenticated
 from carboy.model import Blob, File, Principal, Span, Zip, ZipEntry, new_id
-from carboy.storage.base import Storage
+from carboy.storage.base import OnDisk, Storage
 
 MAX_FILES = 100_000
 """Most files in one zip."""
@@ -119,7 +120,11 @@ class Zips:
             raise BytesDamaged("bytes of the zip are damaged", path=entry.path)
 
     def _read(self, blob: Blob) -> Iterator[bytes]:
-        return self._storages[blob.storage].read(blob.key, Span(0, blob.size)) if blob.size else iter(())
+        if not blob.size:
+            return iter(())
+        storage = self._storages[blob.storage]
+        pieces = storage.read(blob.key, Span(0, blob.size))
+        return pieces if isinstance(storage, OnDisk) else proved(pieces, blob)
 
 
 class _Names:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 from werkzeug import Request, Response
 
 from carboy.config import Settings
+from carboy.engine.reading import proved
 from carboy.errors import BytesDamaged, BytesMissing, PreconditionFailed
 from carboy.mediatypes import is_active
 from carboy.model import Blob, File, Key, Span, Version
@@ -279,7 +280,8 @@ class _StreamReader:
 
     def pieces(self, part: Range) -> Iterator[bytes]:
         left = part[1] - part[0]
-        for piece in self._storage.read(self._blob.key, Span(*part)) if left else ():
+        pieces = self._storage.read(self._blob.key, Span(*part)) if left else iter(())
+        for piece in proved(pieces, self._blob) if part == (0, self._blob.size) else pieces:
             left -= len(piece)
             for at in range(0, len(piece), PIECE):
                 yield piece[at:at + PIECE]
