@@ -18,7 +18,7 @@ from carboy.engine import limits
 from carboy.engine.access import authorise
 from carboy.engine.files import Files
 from carboy.engine.names import clean_folder, clean_path, clean_prefix
-from carboy.errors import BytesDamaged, Conflict, InvalidName, InvalidRequest, NotFound, UnsupportedType
+from carboy.errors import BytesDamaged, InvalidName, InvalidRequest, NotFound, UnsupportedType
 from carboy.mediatypes import accepts
 from carboy.model import Action, File, OnConflict, Page, Placed, Placement, Principal, Shelved
 
@@ -214,8 +214,6 @@ class Changes:
         """Raises what the other space would say of the file, had it been uploaded there."""
         clean_path(path)
         rules, name = there.rules, path.rpartition("/")[2]
-        if rules.storage != file.blob.storage:
-            raise Conflict("the space keeps its bytes in another storage", storage=rules.storage)
         if there.space != file.space:
             limits.check_size(file.size, limits.largest(self._settings, rules))
         if rules.accept and not accepts(file.media_type, rules.accept, name):
