@@ -425,7 +425,7 @@ class TestStatements:
     @pytest.mark.parametrize("statement", [
         files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
         contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
-        uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._PIECES, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
+        uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._CONDEMN, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
         leasing._BURY, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
     def test_every_question_has_its_index(self, catalog: Catalog, statement: Statement) -> None:
         plan = self.plan(catalog, statement)

@@ -450,6 +450,24 @@ class TestFragments:
         assert set(catalog.condemned("s3", before=5.0)) == {piece.key for piece in pieces}
         assert catalog.known("s3", [upload.key]) == {upload.key}
 
+    def test_a_piece_that_becomes_the_file_stays(self, catalog: Catalog) -> None:
+        upload = self.remote(catalog, size=4)
+        piece, other = a_fragment(0, 4, piece=True), a_fragment(4, 5, piece=True)
+        note(catalog, upload, Span(0, 4, 1), fragments=[piece, other])
+        catalog.complete(upload.id, of(upload, blob=a_blob(storage="s3", key=piece.key)), now=5.0, expires_at=50.0)
+        assert set(catalog.condemned("s3", before=5.0)) == {upload.key, other.key}
+        assert catalog.known("s3", [piece.key]) == {piece.key}  # type: ignore[list-item,comparison-overlap]
+
+    def test_pieces_of_many_are_condemned_once(self, catalog: Catalog) -> None:
+        """Those of one upload, and those that were condemned already."""
+        upload, twin = self.remote(catalog), self.remote(catalog)
+        pieces = [a_fragment(at, at + 1, piece=True) for at in range(300)]
+        note(catalog, upload, fragments=pieces)
+        note(catalog, twin, fragments=[pieces[0], a_fragment(1, 2, piece=True)])
+        for ended in (twin, upload):
+            catalog.end_upload(ended.id, "cancelled", now=3.0, expires_at=9.0)
+        assert len(catalog.condemned("s3", before=3.0)) == 300 + 1 + 2
+
     def test_a_refused_completion_keeps_them(self, catalog: Catalog) -> None:
         upload, piece = self.remote(catalog, size=4, path="up.bin"), a_fragment(0, 4, piece=True)
         note(catalog, upload, Span(0, 4, 1), fragments=[piece])

@@ -209,6 +209,14 @@ def test_the_catalog_as_it_was_is_kept_beside_it(upgraded: tuple[Before, Server]
     assert one.request("GET", "/files/main/top").body == b"the current one"
 
 
+def test_the_catalog_says_whose_code_works_with_it(upgraded: tuple[Before, Server]) -> None:
+    """Older nodes read it."""
+    engine = sa.create_engine(upgraded[0].url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT oldest FROM compatibility")).scalars().all() == ["0003"]
+    engine.dispose()
+
+
 def test_fsck_finds_nothing(upgraded: tuple[Before, Server]) -> None:
     done = carboy(upgraded[0], "fsck", "--deep")
     assert done.returncode == 0, done.stdout + done.stderr
