@@ -48,15 +48,16 @@ class Sealing:
         self._alone = alone
         self._key = key
         self._size = size
+        self._begun = "upload" in state
         self._upload: str | None = state.get("upload")
         self._plan = plan_of(state, kit.part)
         self._fragments = _upto(fragments, size)
 
     def run(self) -> None:
         """Raises BytesMissing where bytes are neither among the fragments nor there already, StorageFailed where S3 has lost some."""
-        if not self._size:
+        if not self._size and self._begun:
             self._empty()
-        elif not self._covered() or self._is_whole():
+        elif not self._size or not self._covered() or self._is_whole():
             self._there()
         elif not self._upload:
             self._put()
@@ -76,9 +77,12 @@ class Sealing:
 
     def _there(self) -> None:
         """It must be whole already."""
+        if not self._is_there():
+            raise BytesMissing("the upload's bytes are not all there", size=self._size)
+
+    def _is_there(self) -> bool:
         head = self._kit.objects.head(self._key)
-        if head is None or head.size != self._size:
-            raise BytesMissing("the upload's bytes are not all there", size=self._size, stored=head.size if head else 0)
+        return head is not None and head.size == self._size
 
     def _put(self) -> None:
         pieces = self._fragments
@@ -105,8 +109,15 @@ class Sealing:
         if stuck:
             with self._alone():
                 self._mend(upload, groups, [piece for group in stuck for piece in group.fragments])
-        else:
+        elif all(group.part for group in groups) or not self._is_there():
+            self._join(upload, groups)
+
+    def _join(self, upload: str, groups: Sequence[Group]) -> None:
+        try:
             self._kit.objects.complete(self._key, upload, [self._made(upload, group) for group in groups])
+        except StorageFailed:  # another has joined them meanwhile
+            if not self._is_there():
+                raise
 
     def _mend(self, upload: str, groups: Sequence[Group], left_out: Sequence[Fragment]) -> None:
         head = self._kit.objects.head(self._key)
