@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO, Protocol
 
-from carboy.errors import BytesDamaged, BytesMissing, InvalidRequest
+from carboy.errors import BytesDamaged, BytesMissing, InvalidRequest, StorageFailed, StorageUnavailable
 from carboy.model import Blob, Span
 from carboy.storage.base import OnDisk, Storage
 from carboy.streams import Ending
 
 PIECE = 2**20
+SHORTEST, LONGEST = 2**20, 2**30
+"""How much of a blob in a storage that isn't a disk is asked for at once."""
 _BUFFER = 128 * 2**10
 
 
@@ -76,16 +78,58 @@ class _OnDisk(_Blob):
 
 
 class _Remote(_Blob):
+    """Reads ahead: while it is read on, one answer of the storage stays open for a stretch, which grows each time one was read to its end.
+    After a seek it is short again, so that looking here and there fetches little."""
+
     def __init__(self, blob: Blob, storage: Storage) -> None:
         super().__init__(blob)
         self._storage = storage
+        self._pieces: Iterator[bytes] = iter(())
+        self._rest = memoryview(b"")
+        self._next, self._end = 0, -1
+        self._stretch = SHORTEST
+
+    def close(self) -> None:
+        if not self.closed:
+            self._let_go()
+        super().close()
 
     def _fill(self, view: memoryview) -> int:
-        at = 0
-        for piece in self._storage.read(self._blob.key, Span(self._at, self._at + len(view))):
-            view[at:at + len(piece)] = piece
-            at += len(piece)
-        return at
+        self._go_to(self._at, len(view))
+        if not self._rest:
+            self._rest = memoryview(self._piece())
+        size = min(len(view), len(self._rest))
+        view[:size], self._rest = self._rest[:size], self._rest[size:]
+        self._next += size
+        return size
+
+    def _piece(self) -> bytes:
+        """The next one, b"" past the end. An answer that was left lying may have been broken off: it is asked for again, once."""
+        try:
+            return next(self._pieces, b"")
+        except (StorageUnavailable, StorageFailed):
+            self._open(self._end)
+            return next(self._pieces, b"")
+
+    def _go_to(self, at: int, size: int) -> None:
+        skipped = at - self._next
+        if 0 <= skipped <= len(self._rest) and (skipped or self._rest):
+            self._rest, self._next = self._rest[skipped:], at
+        if at == self._next and (self._rest or at < self._end):
+            return
+        self._stretch = min(self._stretch * 4, LONGEST) if at == self._next == self._end else SHORTEST
+        self._next = at
+        self._open(min(at + max(self._stretch, size), self._blob.size))
+
+    def _open(self, end: int) -> None:
+        self._let_go()
+        self._end = end
+        self._pieces = self._storage.read(self._blob.key, Span(self._next, end))
+
+    def _let_go(self) -> None:
+        self._rest = memoryview(b"")
+        if isinstance(self._pieces, Generator):
+            self._pieces.close()
 
 
 class Readable(Protocol):

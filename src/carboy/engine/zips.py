@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 from zlib import crc32
 
@@ -73,8 +73,8 @@ class Zips:
         return made
 
     def open(self, principal: Principal, id: str) -> Archive:
-        """The zip, every byte of it known to be there now. Raises NotFound, also where a file's content is gone for good since,
-        BytesMissing, BytesDamaged."""
+        """The zip, every content of it known now, and where bytes are files every byte of it there. Raises NotFound, also where a file's
+        content is gone for good since, BytesMissing, BytesDamaged."""
         if principal.kind == "nobody":
             raise Unauthenticated("send a token as 'Authorization: Bearer …'")
         found = self._catalog.zip(id)
@@ -114,17 +114,29 @@ class Zips:
     def _check(self, entry: ZipEntry, blob: Blob | None) -> None:
         if blob is None:
             raise NotFound("a file of the zip was replaced or deleted since, and its bytes are gone; ask for a new one", path=entry.path)
-        if (self._storages[blob.storage].size(blob.key) or 0) < blob.size:
+        storage = self._storages[blob.storage]
+        if isinstance(storage, OnDisk) and (storage.size(blob.key) or 0) < blob.size:
             raise BytesMissing("bytes of the zip are not in their storage", path=entry.path)
         if blob.damaged_at is not None:
             raise BytesDamaged("bytes of the zip are damaged", path=entry.path)
 
     def _read(self, blob: Blob) -> Iterator[bytes]:
+        """A zip takes long to download: a content may have gone to another storage since."""
         if not blob.size:
             return iter(())
+        try:
+            return self._begin(blob)
+        except BytesMissing:
+            now = self._catalog.blob(blob.id)
+            if now is None or now.key == blob.key:
+                raise
+            return self._begin(now)
+
+    def _begin(self, blob: Blob) -> Iterator[bytes]:
         storage = self._storages[blob.storage]
         pieces = storage.read(blob.key, Span(0, blob.size))
-        return pieces if isinstance(storage, OnDisk) else proved(pieces, blob)
+        pieces = pieces if isinstance(storage, OnDisk) else proved(pieces, blob)
+        return chain([next(pieces, b"")], pieces)
 
 
 class _Names:

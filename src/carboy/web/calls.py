@@ -20,7 +20,6 @@ from carboy.errors import NotFound
 from carboy.model import TRUSTED, File, OnConflict, Page, Principal, Usage
 from carboy.web import download
 from carboy.web.forms import Received
-from carboy.web.http import content_disposition
 
 _PAGE = 1000
 Named = File | Received | str
@@ -95,10 +94,7 @@ class Calls:
         """
         file, files = self.get(id), self.services.files
         older = files.version(file, version) if version is not None else None
-        response = _respond(file, files.storage(file), settings=self.services.settings, version=older)
-        if "Content-Disposition" in response.headers and (download or name):
-            attachment = download or response.headers["Content-Disposition"].startswith("attachment")
-            response.headers["Content-Disposition"] = content_disposition(name or file.name, attachment)
+        response = _respond(file, files.storage(file), settings=self.services.settings, version=older, attachment=download, name=name)
         if not files.is_public(file):
             response.vary.add("Cookie")
         return response

@@ -1,12 +1,12 @@
 """A file's bytes as an answer to GET and HEAD: conditions, ranges, safe headers, and the cheapest way the bytes can go.
 
 On a disk they leave by ``sendfile``: the body is gunicorn's own ``wsgi.file_wrapper``, standing at the first byte. Behind a
-proxy that can, Carboy only names the file (X-Accel-Redirect, X-Sendfile). Other storages stream.
+proxy that can, Carboy only names the file (X-Accel-Redirect, X-Sendfile). Other storages stream, or give the bytes themselves at an
+address that is signed for this one download.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import socket
@@ -14,33 +14,23 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from itertools import chain, islice
+from typing import Any
 from urllib.parse import quote
 
 from werkzeug import Request, Response
 
 from carboy.config import Settings
-from carboy.engine.reading import proved
-from carboy.errors import BytesDamaged, BytesMissing, PreconditionFailed
+from carboy.errors import BytesDamaged, PreconditionFailed
 from carboy.mediatypes import is_active
-from carboy.model import Blob, File, Key, Span, Version
-from carboy.storage.base import OnDisk
+from carboy.model import Blob, File, Version
+from carboy.storage.base import OnDisk, Redirects
 from carboy.web.conditions import Validators, evaluate, range_holds
 from carboy.web.http import content_disposition, digest_field, http_date, wanted_digests
 from carboy.web.ranges import Multipart, Range, content_range, multipart, parse_range
-
-PIECE = 64 * 2**10
-"""The most that one write to a client carries where sendfile can't, and the size up to which a body is simply read."""
+from carboy.web.stored import PIECE, FileReader, Pieces, Readable, Reader, check_stored, reader
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?: ?; ?[\w-]+=[\w.+-]+)*", re.ASCII)
-
-
-class Readable(Protocol):
-    """The part of a storage that downloads need; ``OnDisk`` besides, where blobs are files."""
-
-    def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]: ...
-
-    def size(self, key: Key) -> int | None: ...
 
 
 DigestOf = Callable[[Blob, str], bytes | None]
@@ -51,7 +41,6 @@ DigestOf = Callable[[Blob, str], bytes | None]
 class _Content:
     """What is sent: the file's current content, or one of its versions."""
 
-    name: str
     media_type: str
     blob: Blob
     validators: Validators
@@ -63,14 +52,15 @@ def known_digest(blob: Blob, algorithm: str) -> bytes | None:
 
 
 def respond(request: Request, file: File, storage: Readable, *, settings: Settings, version: Version | None = None,
-            digest_of: DigestOf = known_digest, attachment: bool = False) -> Response:
-    """The answer to a GET or HEAD for ``file``, or for one of its older contents. With ``attachment`` it is to be saved, not shown.
+            digest_of: DigestOf = known_digest, attachment: bool = False, name: str | None = None, redirect: bool = True) -> Response:
+    """The answer to a GET or HEAD for ``file``, or for one of its older contents. With ``attachment`` it is to be saved, not shown;
+    ``name`` is what it is called then. Without ``redirect`` the bytes pass through here in any case.
 
     Whether the principal may see it has been decided. Nothing is sent before the bytes are known to be there. Raises
     BytesMissing, BytesDamaged, PreconditionFailed, RangeNotSatisfiable, InvalidRequest.
     """
     content = _content(file, version)
-    headers = _headers(request, content, public=_is_public(settings, file.space), attachment=attachment)
+    headers = _headers(request, content, name or file.name, public=_is_public(settings, file.space), attachment=attachment)
     outcome = evaluate(request.headers, content.validators)
     if outcome == "failed":
         raise PreconditionFailed("The file is not the one the condition names.", etag=content.validators.etag)
@@ -83,6 +73,10 @@ def respond(request: Request, file: File, storage: Readable, *, settings: Settin
     if settings.accel and isinstance(storage, OnDisk) and _proxy_can(request):
         return _accelerated(headers, content, storage, settings)
     ranges = _ranges(request, content)
+    if redirect and isinstance(storage, Redirects) and _storage_can(request, content, ranges, "Repr-Digest" in headers):
+        address = storage.address(content.blob.key, media_type=headers["Content-Type"], disposition=headers["Content-Disposition"])
+        if address:
+            return _redirected(headers, address)
     if request.method == "HEAD":
         return _head(headers, content.blob, storage)
     set_idle_limit(request.environ, settings.send_idle)
@@ -113,7 +107,7 @@ def _content(file: File, version: Version | None) -> _Content:
     if version is not None:
         blob, media_type, changed = version.blob, version.media_type, version.created_at
     safe = media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream"
-    return _Content(file.name, safe, blob, Validators(f'"{blob.id}"', int(changed)))
+    return _Content(safe, blob, Validators(f'"{blob.id}"', int(changed)))
 
 
 def _is_public(settings: Settings, space: str) -> bool:
@@ -121,11 +115,11 @@ def _is_public(settings: Settings, space: str) -> bool:
     return rules is not None and rules.public == "read"
 
 
-def _headers(request: Request, content: _Content, *, public: bool, attachment: bool) -> dict[str, str]:
+def _headers(request: Request, content: _Content, name: str, *, public: bool, attachment: bool) -> dict[str, str]:
     attachment = attachment or "download" in request.args or is_active(content.media_type)
     headers = {
         "Content-Type": content.media_type,
-        "Content-Disposition": content_disposition(content.name, attachment),
+        "Content-Disposition": content_disposition(name, attachment),
         "ETag": content.validators.etag,
         "Last-Modified": http_date(content.validators.modified),
         "Accept-Ranges": "bytes",
@@ -182,11 +176,31 @@ def _accelerated(headers: dict[str, str], content: _Content, storage: OnDisk, se
     return Response(status=200, headers=headers)
 
 
+# --- handing over to the storage -----------------------------------------------------------------------------------
+
+
+def _storage_can(request: Request, content: _Content, ranges: list[Range] | None, has_digest: bool) -> bool:
+    """Whether the storage's own answer is right, with what the client sends along: the storage knows other tags and times than Carboy, no
+    digest, and one range at a time. A tag of If-Range that isn't Carboy's may be the storage's, of an earlier answer."""
+    if request.method != "GET" or has_digest or (ranges and len(ranges) > 1) or not content.blob.size:
+        return False
+    if any(name in request.headers for name in ("If-Match", "If-Unmodified-Since", "If-Modified-Since")):
+        return False
+    condition = request.headers.get("If-Range", "").strip()
+    return not condition or (condition.startswith('"') and condition != content.validators.etag)
+
+
+def _redirected(headers: Mapping[str, str], address: str) -> Response:
+    """Nobody keeps it: the address is as good as the file while it lasts."""
+    kept = {name: headers[name] for name in ("Vary", "X-Content-Type-Options", "Referrer-Policy") if name in headers}
+    return Response(status=307, headers={**kept, "Location": address, "Cache-Control": "no-store"})
+
+
 # --- the bytes -----------------------------------------------------------------------------------------------------
 
 
 def _head(headers: dict[str, str], blob: Blob, storage: Readable) -> Response:
-    _check_stored(blob, storage.size(blob.key))
+    check_stored(blob, storage.size(blob.key))
     return Response(None, 200, {**headers, "Content-Length": str(blob.size)})
 
 
@@ -196,26 +210,26 @@ def _bytes(environ: Mapping[str, Any], headers: dict[str, str], content: _Conten
     if ranges and len(ranges) > 1:
         framed = multipart(ranges, size, content.media_type, secrets.token_hex(16))
         headers |= {"Content-Type": framed.content_type, "Content-Length": str(framed.content_length)}
-        reader = _reader(content.blob, storage)
-        return Response(_Pieces(reader, _framed(framed, reader)), 206, headers, direct_passthrough=True)
+        bytes_of = reader(content.blob, storage)
+        return Response(Pieces(bytes_of, _begun(_framed(framed, bytes_of))), 206, headers, direct_passthrough=True)
     part = ranges[0] if ranges else (0, size)
     if ranges:
         headers["Content-Range"] = content_range(part, size)
     headers["Content-Length"] = str(part[1] - part[0])
-    body = _body(environ, part, _reader(content.blob, storage))
+    body = _body(environ, part, reader(content.blob, storage))
     return Response(body, 206 if ranges else 200, headers, direct_passthrough=True)
 
 
-def _body(environ: Mapping[str, Any], part: Range, reader: _Reader) -> Iterable[bytes]:
+def _body(environ: Mapping[str, Any], part: Range, source: Reader) -> Iterable[bytes]:
     if part[1] - part[0] <= PIECE:
         try:
-            return [b"".join(reader.pieces(part))]
+            return [b"".join(source.pieces(part))]
         finally:
-            reader.close()
-    if isinstance(reader, _FileReader) and _sends_files(environ):
-        reader.file.seek(part[0])
-        return environ["wsgi.file_wrapper"](reader.file, PIECE)  # type: ignore[no-any-return]
-    return _Pieces(reader, reader.pieces(part))
+            source.close()
+    if isinstance(source, FileReader) and _sends_files(environ):
+        source.file.seek(part[0])
+        return environ["wsgi.file_wrapper"](source.file, PIECE)  # type: ignore[no-any-return]
+    return Pieces(source, source.pieces(part))
 
 
 def _sends_files(environ: Mapping[str, Any]) -> bool:
@@ -226,90 +240,14 @@ def _sends_files(environ: Mapping[str, Any]) -> bool:
             and environ.get("HTTP_VERSION") != "2")
 
 
-def _framed(framed: Multipart, reader: _Reader) -> Iterator[bytes]:
+def _framed(framed: Multipart, source: Reader) -> Iterator[bytes]:
     for head, part in framed.parts:
         yield head
-        yield from reader.pieces(part)
+        yield from source.pieces(part)
     yield framed.tail
 
 
-class _Reader(Protocol):
-    """One blob's bytes, known to be there."""
-
-    def pieces(self, part: Range) -> Iterator[bytes]: ...
-
-    def close(self) -> None: ...
-
-
-def _reader(blob: Blob, storage: Readable) -> _Reader:
-    return _FileReader(blob, storage) if isinstance(storage, OnDisk) else _StreamReader(blob, storage)
-
-
-class _FileReader:
-    """Reads a file on a disk without moving its position."""
-
-    def __init__(self, blob: Blob, storage: OnDisk) -> None:
-        self._blob = blob
-        self.file: BinaryIO = storage.open(blob.key)
-        try:
-            _check_stored(blob, os.fstat(self.file.fileno()).st_size)
-        except BytesMissing:
-            self.close()
-            raise
-
-    def pieces(self, part: Range) -> Iterator[bytes]:
-        at, end = part
-        while at < end:
-            piece = os.pread(self.file.fileno(), min(PIECE, end - at), at)
-            if not piece:
-                raise _missing(self._blob)
-            at += len(piece)
-            yield piece
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class _StreamReader:
-    """Reads from a storage that isn't a disk."""
-
-    def __init__(self, blob: Blob, storage: Readable) -> None:
-        self._blob = blob
-        self._storage = storage
-        _check_stored(blob, storage.size(blob.key))
-
-    def pieces(self, part: Range) -> Iterator[bytes]:
-        left = part[1] - part[0]
-        pieces = self._storage.read(self._blob.key, Span(*part)) if left else iter(())
-        for piece in proved(pieces, self._blob) if part == (0, self._blob.size) else pieces:
-            left -= len(piece)
-            for at in range(0, len(piece), PIECE):
-                yield piece[at:at + PIECE]
-        if left:
-            raise _missing(self._blob)
-
-    def close(self) -> None:
-        pass
-
-
-class _Pieces:
-    """A body that lets its reader go when the server is done with it, at the end or before."""
-
-    def __init__(self, reader: _Reader, pieces: Iterator[bytes]) -> None:
-        self._reader = reader
-        self._pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-def _check_stored(blob: Blob, stored: int | None) -> None:
-    if stored is None or stored < blob.size:
-        raise _missing(blob)
-
-
-def _missing(blob: Blob) -> BytesMissing:
-    return BytesMissing(f"The blob {blob.id} is not in its storage as the catalog has it.", blob=blob.id)
+def _begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, the first two asked for already: a frame's head, and bytes."""
+    first = list(islice(pieces, 2))
+    return chain(first, pieces)

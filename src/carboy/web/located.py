@@ -21,7 +21,7 @@ _FORM = {
 
 ROUTES = (
     Route(_PATH, ("GET", "HEAD"), folder.get,
-          Doc("The bytes of a file", _TAG, query=schemas.ContentQuery, answers={200: "*/*", 206: "*/*", 304: None},
+          Doc("The bytes of a file", _TAG, query=schemas.ContentQuery, answers={200: "*/*", 206: "*/*", 304: None, 307: None},
               headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Want-Repr-Digest"),
               errors=("invalid_name", "range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged"))),
     Route(_PATH, ("PUT",), raw.put,

@@ -178,7 +178,8 @@ def _problems(doc: Doc) -> dict[int, list[str]]:
     return found
 
 
-_STATUSES = {201: "It is there now.", 204: "Done.", 206: "Some of the bytes.", 303: "Look there.", 304: "You have it already."}
+_STATUSES = {201: "It is there now.", 204: "Done.", 206: "Some of the bytes.", 303: "Look there.", 304: "You have it already.",
+             307: "The storage has the bytes."}
 
 
 def _described(status: int, answer: Any) -> str:

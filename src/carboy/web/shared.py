@@ -158,9 +158,10 @@ def _folder_json(call: Call, opened: Opened, page: Page) -> dict[str, Any]:
 
 
 def _send(call: Call, opened: Opened, file: File) -> Response:
-    """A download that begins at the file's first byte is one use of the link; what goes on from elsewhere, and HEAD, is none."""
+    """A download that begins at the file's first byte is one use of the link; what goes on from elsewhere, and HEAD, is none. Where uses
+    are limited the bytes pass through here: an address of the storage could be used again."""
     response = download.respond(call.request, file, call.services.files.storage(file), settings=call.services.settings,
-                                attachment=opened.link.kind == "file")
+                                attachment=opened.link.kind == "file", redirect=opened.link.max_uses is None)
     if call.method == "GET" and _begins(call, response):
         try:
             call.services.links.count(opened)
@@ -175,9 +176,9 @@ def _begins(call: Call, response: Response) -> bool:
     if response.status_code == 206:
         told = response.headers.get("Content-Range")
         return told is None or told.startswith("bytes 0-")
-    handed_over = "X-Accel-Redirect" in response.headers or "X-Sendfile" in response.headers
-    asked = call.header("Range") if handed_over else None  # the proxy makes the ranges
-    return response.status_code == 200 and (asked is None or asked.startswith(("bytes=0", "bytes=-")) or "," in asked)
+    handed_over = response.status_code == 307 or "X-Accel-Redirect" in response.headers or "X-Sendfile" in response.headers
+    asked = call.header("Range") if handed_over else None  # the proxy, or the storage, makes the ranges
+    return response.status_code in (200, 307) and (asked is None or asked.startswith(("bytes=0", "bytes=-")) or "," in asked)
 
 
 def _address(call: Call, path: str) -> str:
@@ -235,7 +236,7 @@ def _thanks(call: Call, opened: Opened, placed: list[Placed]) -> Response:
 _TAG = "Links"
 _DOWN = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
 _ERRORS = ("bad_signature", "password_needed", "forbidden", "not_found", "link_expired")
-_GET = Doc("What a link leads to", _TAG, answers={200: None, 206: None, 304: None}, headers=_DOWN, errors=_ERRORS, open=True)
+_GET = Doc("What a link leads to", _TAG, answers={200: None, 206: None, 304: None, 307: None}, headers=_DOWN, errors=_ERRORS, open=True)
 _POST = Doc("Send files by a form, or give the password", _TAG, answers={201: None, 303: None}, errors=_ERRORS, open=True)
 _PUT = Doc("Send a file", _TAG, body="application/octet-stream", answers={201: None}, errors=_ERRORS, open=True)
 ROUTES = (

@@ -123,7 +123,7 @@ ROUTES = (
     Route(_ONE, ("DELETE",), delete_file, Doc("Delete a file", _TAG, query=schemas.DeleteQuery, answers={204: None}, headers=("If-Match",),
                                               errors=("precondition_failed",))),
     Route(f"{_ONE}/content", ("GET", "HEAD"), get_content,
-          Doc("The bytes of a file", _TAG, query=schemas.ContentQuery, answers={200: "*/*", 206: "*/*", 304: None},
+          Doc("The bytes of a file", _TAG, query=schemas.ContentQuery, answers={200: "*/*", 206: "*/*", 304: None, 307: None},
               headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Want-Repr-Digest"),
               errors=("range_not_satisfiable", "precondition_failed", "bytes_missing"))),
     Route(f"{_ONE}/move", ("POST",), move_file, Doc("Rename or move a file", _TAG, body=schemas.FileMove, answers={200: answers.File},
