@@ -16,6 +16,7 @@ from carboy.errors import CarboyError, StorageFull
 SPOOL_FROM = 16 * 2**20
 _PIECE = 2**20
 _STEP = 64 * 2**10
+_SPARE = 32 * 2**20
 
 
 class Budget:
@@ -25,6 +26,7 @@ class Budget:
         self._left = memory
         self._lock = threading.Lock()
         self._folder = folder
+        self._spare: list[bytearray] = []
 
     def take(self, size: int) -> bool:
         with self._lock:
@@ -36,6 +38,21 @@ class Budget:
     def give(self, size: int) -> None:
         with self._lock:
             self._left += size
+
+    def buffer(self, size: int) -> bytearray:
+        """One of that size with arbitrary content: memory that was in use is cheaper than new."""
+        with self._lock:
+            for index, spare in enumerate(self._spare):
+                if len(spare) == size:
+                    return self._spare.pop(index)
+        return bytearray(size)
+
+    def spare(self, buffer: bytearray) -> None:
+        """Take back a buffer that nobody reads any more."""
+        with self._lock:
+            self._spare.insert(0, buffer)
+            while sum(map(len, self._spare)) > _SPARE:
+                self._spare.pop()
 
     def block(self, capacity: int) -> Block:
         """Room for at most ``capacity`` bytes."""
@@ -62,19 +79,18 @@ class Block:
 
     def write(self, data: memoryview | bytes) -> None:
         """Raises StorageFull where it has to go to a file and there is no room for it."""
-        crc = checksums.crc64nvme(data, self.crc)
-        if self._file is None and self._fits(self.size + len(data)):
-            self._memory += data
+        crc, end = checksums.crc64nvme(data, self.crc), self.size + len(data)
+        if self._file is None and (end <= self._taken or self._grow(end)):
+            memoryview(self._memory)[self.size:end] = data
         else:
             self._spool(data)
-        self.crc = crc
-        self.size += len(data)
+        self.crc, self.size = crc, end
 
     def pieces(self) -> Iterator[memoryview]:
         """The bytes, in pieces of at most 1 MiB, each valid until the next is asked for."""
         if self._file is None:
             view = memoryview(self._memory)
-            yield from (view[at:at + _PIECE] for at in range(0, self.size, _PIECE))
+            yield from (view[at:min(at + _PIECE, self.size)] for at in range(0, self.size, _PIECE))
             return
         buffer = memoryview(bytearray(min(_PIECE, self.size)))
         for at in range(0, self.size, _PIECE):
@@ -83,34 +99,41 @@ class Block:
 
     def body(self) -> memoryview | io.RawIOBase:
         """What a request sends: a new one for each."""
-        return memoryview(self._memory) if self._file is None else _File(self._file.fileno(), self.size)
+        return memoryview(self._memory)[:self.size] if self._file is None else _File(self._file.fileno(), self.size)
 
     def close(self) -> None:
-        """Repeatable."""
-        taken, self._taken, self._memory = self._taken, 0, bytearray()
-        self._budget.give(taken)
+        """Nobody reads it any more. Repeatable."""
+        self._release()
         if self._file is not None:
             self._file.close()
 
-    def _fits(self, size: int) -> bool:
-        if size <= self._taken:
-            return True
-        if self._capacity > SPOOL_FROM and size > _PIECE:
+    def _grow(self, size: int) -> bool:
+        """Room in memory for so many bytes, where there may be some: a little at first, then all that can come."""
+        wanted = min(max(size, 2 * self._taken, _STEP), _PIECE)
+        if size > _PIECE:
+            wanted = max(size, self._capacity)
+            if self._capacity > SPOOL_FROM:
+                return False
+        if not self._budget.take(wanted - self._taken):
             return False
-        more = min(max(size, 2 * self._taken, _STEP), max(self._capacity, size)) - self._taken
-        if not self._budget.take(more):
-            return False
-        self._taken += more
+        self._taken = wanted
+        before, self._memory = self._memory, self._budget.buffer(wanted) if wanted > _PIECE else bytearray(wanted)
+        self._memory[:self.size] = memoryview(before)[:self.size]
         return True
+
+    def _release(self) -> None:
+        taken, self._taken = self._taken, 0
+        memory, self._memory = self._memory, bytearray()
+        self._budget.give(taken)
+        if taken > _PIECE:
+            self._budget.spare(memory)
 
     def _spool(self, data: memoryview | bytes) -> None:
         try:
             if self._file is None:
                 self._file = self._budget.file()
-                _write_all(self._file, self._memory)
-                self._memory = bytearray()
-                self._budget.give(self._taken)
-                self._taken = 0
+                _write_all(self._file, memoryview(self._memory)[:self.size])
+                self._release()
             _write_all(self._file, data)
         except OSError as error:
             raise _disk_error(error) from error
