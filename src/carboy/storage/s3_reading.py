@@ -47,8 +47,8 @@ class _Reading:
                 piece = self._next(last)
                 if piece:
                     self._at += len(piece)
-                    last = time.monotonic()
                     yield piece
+                    last = time.monotonic()  # what the reader takes is no fault of the server
         finally:
             self._close()
 
