@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,6 +57,16 @@ def reset_peak_rss(pid: int) -> None:
 def threads(pid: int) -> int:
     """Threads now."""
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def unlinked(pid: int) -> int:
+    """Bytes of the open files that have no name."""
+    total = 0
+    for fd in os.scandir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            if os.readlink(fd.path).endswith("(deleted)"):
+                total += os.stat(fd.path).st_blocks * 512
+    return total
 
 
 def _kilobytes(path: Path, field: str) -> int:

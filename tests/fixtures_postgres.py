@@ -108,12 +108,12 @@ def _unprivileged() -> str | None:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """A new one, also outside of tests. Raises RuntimeError that says why it can't be."""
+def running_postgres(parent: Path | None = None) -> Iterator[PostgresServer]:
+    """A new one, also outside of tests; its folder is in ``parent`` (None: the system's). Raises RuntimeError that says why it can't be."""
     bin, user = _programs(), _unprivileged()
     if bin is None:
         raise RuntimeError("initdb is not installed (Debian: postgresql)")
-    with tempfile.TemporaryDirectory(prefix="carboy-pg-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="carboy-pg-", dir=parent, ignore_cleanup_errors=True) as folder:
         if user:
             shutil.chown(folder, user)
         server = PostgresServer(bin, Path(folder), user)

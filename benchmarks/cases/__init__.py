@@ -13,7 +13,11 @@ from benchmarks.cases import (
     form_of_50,
     listing,
     memory,
+    postgres,
     raw_put,
+    s3_download,
+    s3_many,
+    s3_upload,
     sha256,
     slow_clients,
     small_files,
@@ -41,4 +45,5 @@ def _case(module: ModuleType, on_disk: bool = False) -> Case:
 
 CASES = (_case(raw_put, on_disk=True), _case(form, on_disk=True), _case(sha256), _case(small_files, on_disk=True), _case(form_of_50),
          _case(complete_200), _case(memory), _case(slow_clients), _case(download), _case(listing),
-         _case(tus, on_disk=True), _case(tus_small, on_disk=True), _case(tus_parallel, on_disk=True))
+         _case(tus, on_disk=True), _case(tus_small, on_disk=True), _case(tus_parallel, on_disk=True),
+         _case(s3_upload), _case(s3_download), _case(s3_many), _case(postgres))

@@ -19,7 +19,7 @@ def run(lab: Lab) -> Outcome:
     """Measure it."""
     with Stage(lab) as stage:
         ours = stage.ours(Carboy)
-        contenders = [_form(lab, "Carboy, form", ours, "/files/main/form/", "CRC-64/NVME, synced, in the catalog"),
+        contenders = [carboy_form(lab, "Carboy, form", ours),
                       carboy_put(lab, ours, "Carboy, raw body")]
         for name, make in ((_FLASK, Flask), (_STARLETTE, Starlette)):
             if server := stage.peer(make, name):
@@ -27,6 +27,11 @@ def run(lab: Lab) -> Outcome:
         rows = take_turns(stage, contenders)
         return Outcome(NAME, TITLE, "`curl -F file=@…` of one file, one server process, one connection.", [CPU, WALL], rows, _targets(rows),
                        stage.missing, stage.notes(), plot="cpu")
+
+
+def carboy_form(lab: Lab, name: str, server: Carboy, what: str = "CRC-64/NVME, synced, in the catalog") -> Contender:
+    """Our own form."""
+    return _form(lab, name, server, "/files/main/form/", what)
 
 
 def _form(lab: Lab, name: str, server: Server, target: str, what: str) -> Contender:

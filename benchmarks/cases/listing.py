@@ -6,6 +6,7 @@ import json
 import sqlite3
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -69,7 +70,8 @@ def _fill(lab: Lab, stage: Stage, size: int) -> None:
         catalog.execute(numbers + _copies(catalog, "files", {
             "id": scattered, "path": "printf('files/%03d/report-%07d.bin', n % 1000, n)", "blob_id": scattered,
             "modified_at": "t.modified_at - n", "size": "n % 100000"}))
-        _sum_up(catalog)
+        for statement in sum_up():
+            catalog.execute(statement)
     catalog.close()
     index = open_catalog(f"sqlite:///{server.data / 'catalog.sqlite3'}", durable=False)
     while index.read_texts(10_000):
@@ -78,20 +80,25 @@ def _fill(lab: Lab, stage: Stage, size: int) -> None:
     lab.say(f"   {size:,} files written to the catalog in {time.perf_counter() - started:.1f} s")
 
 
-def _sum_up(catalog: sqlite3.Connection) -> None:
-    """What a server would have kept up: sums, and the list of texts to read."""
-    for table in ("folders", "usage", "texts", "unread"):
-        catalog.execute(f"DELETE FROM {table}")
-    catalog.execute("INSERT INTO folders SELECT space, substr(path, 1, 10), count(*), sum(size) FROM files WHERE path LIKE 'files/%/%' GROUP BY 1, 2")
-    catalog.execute("INSERT INTO folders SELECT space, 'files/', count(*), sum(size) FROM files GROUP BY 1")
-    catalog.execute("INSERT INTO usage SELECT space, '', count(*), sum(size), 0, 0 FROM files GROUP BY 1")
-    catalog.execute("INSERT INTO usage SELECT space, '=' || owner, count(*), sum(size), 0, 0 FROM files GROUP BY 1, 2")
-    catalog.execute("INSERT INTO unread SELECT id FROM files")
+def sum_up() -> list[str]:
+    """Statements for what a server would have kept up: sums, and the list of texts to read."""
+    return [
+        *(f"DELETE FROM {table}" for table in ("folders", "usage", "texts", "unread")),
+        "INSERT INTO folders SELECT space, substr(path, 1, 10), count(*), sum(size) FROM files WHERE path LIKE 'files/%/%' GROUP BY 1, 2",
+        "INSERT INTO folders SELECT space, 'files/', count(*), sum(size) FROM files GROUP BY 1",
+        "INSERT INTO usage SELECT space, '', count(*), sum(size), 0, 0 FROM files GROUP BY 1",
+        "INSERT INTO usage SELECT space, '=' || owner, count(*), sum(size), 0, 0 FROM files GROUP BY 1, 2",
+        "INSERT INTO unread SELECT id FROM files",
+    ]
 
 
 def _copies(catalog: sqlite3.Connection, table: str, changed: dict[str, str]) -> str:
-    """The statement that copies the only row of ``table`` once for each number."""
-    columns = [row[1] for row in catalog.execute(f"PRAGMA table_info({table})")]
+    """See :func:`copies`."""
+    return copies(table, [row[1] for row in catalog.execute(f"PRAGMA table_info({table})")], changed)
+
+
+def copies(table: str, columns: Sequence[str], changed: Mapping[str, str]) -> str:
+    """The statement that copies the only row of ``table`` once for each number ``n``."""
     values = ", ".join(changed.get(column, f"t.{column}") for column in columns)
     return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} FROM numbers, (SELECT * FROM {table} LIMIT 1) t"
 

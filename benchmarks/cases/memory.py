@@ -49,15 +49,16 @@ def _row(lab: Lab, name: str, size: int, form: bool) -> Row:
 
 
 class Sampler:
-    """The highest PSS of a process while the block runs, looked at ten times a second."""
+    """The highest PSS of a process, and the most bytes of its unlinked files, while the block runs, looked at ten times a second."""
 
     def __init__(self, pid: int) -> None:
-        self._pid, self._over, self.highest = pid, Event(), 0
+        self._pid, self._over, self.highest, self.unlinked = pid, Event(), 0, 0
         self._thread = Thread(target=self._look)
 
     def _look(self) -> None:
         while not self._over.wait(0.1):
             self.highest = max(self.highest, procs.pss(self._pid))
+            self.unlinked = max(self.unlinked, procs.unlinked(self._pid))
 
     def __enter__(self) -> Sampler:
         self._thread.start()

@@ -26,9 +26,15 @@ def form(url: str, file: Path, headers: Iterable[str] = ()) -> None:
     _curl("-F", f"file=@{file}", *_headers(headers), url)
 
 
-def get(url: str, size: int, headers: Iterable[str] = ()) -> None:
-    """Download, drop the bytes, and check that all ``size`` came."""
-    received = _curl("-o", "/dev/null", "-w", "\n%{size_download}\n%{http_code}", *_headers(headers), url).splitlines()[-1]
+def post(url: str) -> None:
+    """An empty POST."""
+    _curl("-X", "POST", url)
+
+
+def get(url: str, size: int, headers: Iterable[str] = (), *, follow: bool = False) -> None:
+    """Download, drop the bytes, and check that all ``size`` came. ``follow``: also from where it redirects to."""
+    received = _curl(*(["-L"] if follow else []), "-o", "/dev/null", "-w", "\n%{size_download}\n%{http_code}", *_headers(headers),
+                     url).splitlines()[-1]
     if int(received) != size:
         raise TransferFailed(f"{url}: {received} bytes of {size}")
 

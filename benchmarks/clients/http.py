@@ -77,21 +77,21 @@ class Connection:
     def __exit__(self, *exc: object) -> None:
         self._sock.close()
 
-    def exchange(self, *request: bytes | memoryview) -> bytes:
-        """The body of the answer. Raises TransferFailed unless it is 2xx."""
-        answer = self.exchange_whole(request)
+    def exchange(self, *request: bytes | memoryview, bodiless: bool = False) -> bytes:
+        """The body of the answer. Raises TransferFailed unless it is 2xx. Answers to HEAD tell a length and have no body."""
+        answer = self.exchange_whole(request, bodiless=bodiless)
         return answer[answer.index(b"\r\n\r\n") + 4:]
 
-    def exchange_whole(self, request: Iterable[bytes | memoryview]) -> bytes:
+    def exchange_whole(self, request: Iterable[bytes | memoryview], *, bodiless: bool = False) -> bytes:
         """The answer, head and body; the request's parts may be made while they are sent. Raises TransferFailed unless it is 2xx."""
         data, first = bytearray(), b""
         for part in request:
             first = first or bytes(part[:80])
             self._sock.sendall(part)
-        while not (end := answer_end(data)):
+        while not (end := data.find(b"\r\n\r\n") + 1 if bodiless else answer_end(data)):
             if not (more := self._sock.recv(1 << 16)):
                 raise TransferFailed(f"the connection ended; {bytes(data[:300])!r}")
             data += more
         if status(data) // 100 != 2:
             raise TransferFailed(f"{first!r}: {bytes(data[:500])!r}")
-        return bytes(data[:end])
+        return bytes(data if bodiless else data[:end])

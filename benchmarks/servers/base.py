@@ -94,6 +94,11 @@ class Server:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
+    def restart(self) -> None:
+        """Stop, and start anew with the same files."""
+        self.stop()
+        self.__enter__()
+
     @property
     def pid(self) -> int:
         assert self._process is not None, "not started"

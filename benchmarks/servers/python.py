@@ -16,7 +16,9 @@ class Flask(Server):
     """The tutorial's Flask code under gunicorn's gthread worker."""
 
     name = "Flask"
-    _packages = ("flask", "gunicorn")
+    app = "flask_app"
+    _packages: tuple[str, ...] = ("flask", "gunicorn")
+    _name = "flask"
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         super().__init__(folder)
@@ -24,12 +26,12 @@ class Flask(Server):
 
     @property
     def version(self) -> str:
-        return python_versions(python_env("flask", *self._packages), "flask", "werkzeug", "gunicorn")
+        return python_versions(python_env(self._name, *self._packages), "flask", "werkzeug", *self._packages[1:])
 
     def command(self) -> list[str]:
-        env = python_env("flask", *self._packages)
+        env = python_env(self._name, *self._packages)
         return [str(env / "python"), "-m", "gunicorn", "--worker-class", "gthread", "--workers", str(self._workers), "--threads", "16",
-                "--bind", f"{self.host}:{self.port}", "--no-control-socket", "--chdir", str(_APPS), "flask_app:app"]
+                "--bind", f"{self.host}:{self.port}", "--no-control-socket", "--chdir", str(_APPS), f"{self.app}:app"]
 
     def environment(self) -> Mapping[str, str]:
         return {**super().environment(), "STORE": str(self.store)}
