@@ -40,9 +40,9 @@ class Swift:
         return f"http://127.0.0.1:{self._ports['proxy']}"
 
     def init(self) -> None:
-        """Write settings and rings; the ports are free ones."""
+        """Write settings and rings; the ports are free ones. What an earlier server has stored in the folder is there again."""
         for name in ("devices/disk", "cache"):
-            (self._folder / name).mkdir(parents=True)
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
         self._ports = dict(zip(SERVICES, _free_ports(len(SERVICES)), strict=True))
         self._write("swift.conf", {"swift-hash": {"swift_hash_path_prefix": "p", "swift_hash_path_suffix": "s"},
                                    "storage-policy:0": {"name": "only", "default": "yes"}})
