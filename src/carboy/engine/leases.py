@@ -17,12 +17,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from carboy.catalog.base import Catalog
-from carboy.errors import CarboyError, Interrupted, RangeBusy
+from carboy.errors import CarboyError, CommitUnknown, Interrupted, RangeBusy
 from carboy.model import Instance, Key, Lease, new_id
 
 log = logging.getLogger("carboy.leases")
 
 _BEAT, _POLL = 1.0, 0.4
+_BLIND = 3.0
+"""Who has not looked for so many seconds can't tell how long others have been silent: perhaps nobody could reach the catalog."""
 Asked = Callable[[Key, int, int | None], None]
 
 
@@ -47,6 +49,7 @@ class Leases:
         self._self: _Self | None = None
         self._asked: Asked = lambda key, start, end: None
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked = 0.0
 
     def listen(self, asked: Asked) -> None:
         """Have ``asked`` called, from a thread of its own, for what others want of the ranges held here."""
@@ -59,7 +62,7 @@ class Leases:
     def hold(self, storage: str, key: Key, start: int, end: int | None) -> Iterator[_Held]:
         me = self._alive_self()
         lease = Lease(new_id(), storage, key, start, end, me.id)
-        _refuse(self._catalog.lease(lease), start, end)
+        self._take(lease)
         with self._lock:
             me.held += 1
         try:
@@ -91,6 +94,14 @@ class Leases:
                     self._catalog.bury(instance)
 
     # --- inside ---
+
+    def _take(self, lease: Lease) -> None:
+        try:
+            _refuse(self._catalog.lease(lease), lease.start, lease.end)
+        except CommitUnknown:
+            with suppress(CarboyError):  # else it would be in this process's own way
+                self._catalog.release_lease(lease.id)
+            raise
 
     def _alive_self(self) -> _Self:
         with self._lock:
@@ -138,8 +149,11 @@ class Leases:
         return True
 
     def _silent(self, instances: Sequence[Instance]) -> list[Instance]:
-        """Those whose counter has not moved for the expiry, as seen from here."""
+        """Those whose counter has not moved for the expiry, as seen from here, looking all the time."""
         now, before = time.monotonic(), self._seen
+        if now - self._looked > _BLIND:
+            before = {}
+        self._looked = now
         seen = {one.id: before[one.id] if before.get(one.id, (None,))[0] == one.beats else (one.beats, now) for one in instances}
         self._seen = seen
         return [one for one in instances if now - seen[one.id][1] >= self._expiry]
