@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carboy.catalog.base import Catalog
 from carboy.config import SPACE_NAME
-from carboy.errors import InvalidRequest, NotFound
+from carboy.errors import Conflict, InvalidRequest, NotFound
 from carboy.model import NOBODY, Act, Action, Principal, Token, new_id
 
 ACTIONS: frozenset[Action] = frozenset({"read", "write", "delete", "admin"})
@@ -70,8 +70,7 @@ class Tokens:
         which is returned once and written to ``data/first-token`` (mode 0600)."""
         everything: dict[str, frozenset[Action]] = {"*": frozenset({"admin"})}
         if given:
-            if self._catalog.token(_hash(given)) is None:
-                self.create("CARBOY_ADMIN_TOKEN", everything, secret=given)
+            self._add_once(given, everything)
             return None
         if self._catalog.tokens():
             return None
@@ -79,6 +78,15 @@ class Tokens:
         _write_private(data / "first-token", secret + "\n")
         self.create("first", everything, secret=secret)
         return secret
+
+    def _add_once(self, secret: str, scopes: Mapping[str, frozenset[Action]]) -> None:
+        """Nodes that start at the same moment are given the same one."""
+        if self._catalog.token(_hash(secret)) is None:
+            try:
+                self.create("CARBOY_ADMIN_TOKEN", scopes, secret=secret)
+            except Conflict:
+                if self._catalog.token(_hash(secret)) is None:
+                    raise
 
 
 def _hash(secret: str) -> bytes:
