@@ -23,7 +23,7 @@ from carboy.storage.s3_client import THREADS, S3Client
 from carboy.storage.s3_direct import S3Direct
 from carboy.storage.s3_filling import Kit
 from carboy.storage.s3_flight import Threads
-from carboy.storage.s3_objects import Objects
+from carboy.storage.s3_multiparts import Multiparts
 from carboy.storage.s3_parts import MIN_PART, plan
 from carboy.storage.s3_reading import read
 from carboy.storage.s3_seal import Sealing
@@ -43,7 +43,7 @@ class S3Storage(S3Direct):
     def __init__(self, settings: S3StorageSettings, holds: Holds, *, name: str = "s3", spool: Path | None = None) -> None:
         self.name = name
         self.settings = settings
-        self.objects = Objects(S3Client(settings))
+        self.objects = Multiparts(S3Client(settings))
         self._holds = holds
         self._threads = Threads(THREADS)
         self._lock = threading.Lock()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from carboy import checksums
 from carboy.errors import BytesDamaged
 from carboy.model import Fragment, Key
 from carboy.storage.s3_buffers import Block, Budget
 from carboy.storage.s3_flight import Flight, Threads
-from carboy.storage.s3_objects import Objects
+from carboy.storage.s3_multiparts import Multiparts
 from carboy.storage.s3_parts import MAX_PART, MIN_PART, Plan
 from carboy.storage.s3_reading import read
 
@@ -25,7 +25,7 @@ _COPY = 256 * 2**20
 class Kit:
     """What writers of one storage work with. ``new_key`` gives a key that counts as being in progress until ``forget``."""
 
-    objects: Objects
+    objects: Multiparts
     budget: Budget
     threads: Threads
     part: int
@@ -39,11 +39,24 @@ class Kit:
     def join(self, pieces: Sequence[Fragment], block: Block) -> None:
         """The bytes of pieces, one after another, into a block, where they are still what was stored. Raises BytesDamaged, BytesMissing."""
         for piece in pieces:
-            before, crc = block.crc, piece.crc
-            for data in self.read(piece.key or Key(""), 0, piece.end - piece.start):
-                block.write(data)
-            if crc is not None and block.crc != checksums.combine(before, crc, piece.end - piece.start):
-                raise BytesDamaged("bytes that were received came back damaged from the storage", key=piece.key)
+            with closing(self._fetched(piece)) as fetched:
+                for data in fetched.pieces():
+                    block.write(data)
+
+    def _fetched(self, piece: Fragment) -> Block:
+        """A piece's bytes. What was spoilt on the way is fetched again."""
+        for _ in range(3):
+            block = self.budget.block(piece.end - piece.start)
+            try:
+                for data in self.read(piece.key or Key(""), 0, piece.end - piece.start):
+                    block.write(data)
+            except BaseException:
+                block.close()
+                raise
+            if piece.crc in (None, block.crc):
+                return block
+            block.close()
+        raise BytesDamaged("bytes that were received came back damaged from the storage", key=piece.key)
 
 
 class Filling(ABC, Generic[T]):

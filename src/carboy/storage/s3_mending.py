@@ -12,7 +12,7 @@ from itertools import pairwise
 from carboy.errors import CarboyError, StorageFailed
 from carboy.model import Fragment, Key
 from carboy.storage.s3_filling import Kit
-from carboy.storage.s3_objects import Part
+from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import MIN_PART
 from carboy.storage.s3_reading import read
 

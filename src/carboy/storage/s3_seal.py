@@ -12,7 +12,7 @@ from carboy.errors import BytesMissing, StorageFailed
 from carboy.model import Fragment, Key
 from carboy.storage.s3_filling import Kit
 from carboy.storage.s3_mending import Mending
-from carboy.storage.s3_objects import Part
+from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import MAX_PART, MIN_PART, plan_of
 
 _LARGEST_COPY = 5 * 10**9

@@ -11,7 +11,7 @@ from carboy.model import Key, Span
 from carboy.storage.base import Kept
 from carboy.storage.s3_buffers import Block
 from carboy.storage.s3_filling import Filling, Kit
-from carboy.storage.s3_objects import Part
+from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import plan
 
 
