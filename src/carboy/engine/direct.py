@@ -1,8 +1,8 @@
 """Uploads whose bytes go from the client straight to the storage: addresses signed for one part each, and what the storage has of them.
 
-Everything is a multipart upload there, also what is sent by a single PUT: its id is dead once it is joined, so nobody can overwrite what
-was confirmed, and the storage's own list says what came before anything becomes of it. The order is: list, compare, join, prove, place.
-Each step finds out whether it was done before, so completing can be asked for as often as it takes.
+Everything is a multipart upload there, also what is sent by a single PUT: once it is joined nobody can overwrite what was confirmed, and
+the storage's own list says what came before anything becomes of it. The order is: list, compare, join, prove, place. Each step finds out
+whether it was done before, so completing can be asked for as often as it takes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from carboy.config import Settings, SpaceSettings
 from carboy.engine import limits, quotas
 from carboy.engine.receive import Target
 from carboy.engine.uploads import DIRECT, Uploads
-from carboy.errors import CarboyError, Conflict, InvalidRequest, MissingBytes, NotSupported, TooLarge, UploadGone
-from carboy.model import Placed, Progress, Span, Upload
+from carboy.errors import CarboyError, CommitUnknown, Conflict, InvalidRequest, MissingBytes, NotSupported, TooLarge, UploadGone
+from carboy.model import Blob, Key, Placed, Progress, Span, Upload
 from carboy.storage.base import FEW_PARTS, MAX_PART, MIN_PART, ClientPart, Direct, Signed, Storage, Vouches
 
 PART = 16 * 2**20
@@ -69,7 +69,8 @@ class DirectUploads:
 
     def length(self, upload: Upload, number: int) -> int | None:
         """How long the part is in bytes, where that is known. Raises TooLarge behind the end, InvalidRequest."""
-        if not 1 <= number <= (most := self._most(upload, number)):
+        most = self._most(upload, number)
+        if not 1 <= number <= most:
             raise InvalidRequest(f"parts have numbers from 1 to {most}", field="number")
         length = upload.chunk_size or MIN_PART
         start = (number - 1) * length
@@ -93,9 +94,15 @@ class DirectUploads:
         if progress.upload.state == "complete":
             return self._again(progress.upload)
         self._must_receive(progress.upload)
-        if not progress.covered:
-            self._confirm(progress, named)
-        return self._uploads.complete(self._uploads.written(progress.upload))
+        if progress.covered:
+            return self._uploads.complete(progress)
+        try:
+            return self._placed(progress.upload, self._joined(progress.upload, named))
+        except UploadGone:  # perhaps because another request has completed it meanwhile
+            upload = self._uploads.progress(upload.id).upload
+            if upload.state != "complete":
+                raise
+            return self._again(upload)
 
     def settle(self) -> int:
         """Complete what has come in full though nobody said so: a single PUT tells only the storage. How many there were."""
@@ -112,9 +119,9 @@ class DirectUploads:
 
     # --- confirming ---
 
-    def _confirm(self, progress: Progress, named: Mapping[int, str] | None) -> None:
-        """The bytes are one object, of a size and a checksum that are recorded when this returns."""
-        upload, storage = progress.upload, self._storage_of(progress.upload)
+    def _joined(self, upload: Upload, named: Mapping[int, str] | None) -> int:
+        """The bytes are one object, of this size."""
+        storage = self._storage_of(upload)
         parts = storage.client_parts(upload.key, upload.driver_state)
         if parts is None:
             size = self._plain(upload).size(upload.key)
@@ -126,7 +133,34 @@ class DirectUploads:
             self._check_size(upload, size)
             if size:
                 storage.join(upload.key, upload.driver_state, parts)
-        self._prove(upload, size)
+        return size
+
+    def _placed(self, upload: Upload, size: int) -> Placed:
+        """The file, of bytes whose checksum is known and which no client can change."""
+        placed, key = None, upload.key
+        try:
+            with self._storage_of(upload).confirmed(upload.key, upload.driver_state, size) as key:
+                if key == upload.key:
+                    self._prove(upload, size)
+                    return self._uploads.complete(self._uploads.written(upload))
+                placed = self._uploads.complete(self._uploads.receiving(upload.id), blob=self._copy(upload, key, size))
+        except CommitUnknown:
+            raise
+        except CarboyError:
+            self._discard(upload, key, placed)
+            raise
+        self._discard(upload, key, placed)
+        return placed
+
+    def _copy(self, upload: Upload, key: Key, size: int) -> Blob:
+        """The copy for which no address was ever signed."""
+        crc = self._vouched(upload, key)
+        return Blob(key[3:], upload.storage, key, size, self._read(upload, key, 0, size).crc if crc is None else crc, None, self._clock())
+
+    def _discard(self, upload: Upload, key: Key, placed: Placed | None) -> None:
+        """A copy that became nothing goes: the file was refused, or another request has made it."""
+        if key != upload.key and (placed is None or placed.file.blob.key != key):
+            self._plain(upload).delete(key)
 
     def _check_size(self, upload: Upload, size: int) -> None:
         """Raises MissingBytes, TooLarge, QuotaExceeded, before anything is joined."""
@@ -142,15 +176,18 @@ class DirectUploads:
     def _prove(self, upload: Upload, size: int) -> None:
         """Record the joined object's checksum: the one that the storage vouches for, else computed by reading all of it once. How far
         that is is recorded, so a request that was cut costs nothing and a second one helps."""
-        storage = self._plain(upload)
-        crc = storage.vouched(upload.key) if size and isinstance(storage, Vouches) else None
+        crc = self._vouched(upload, upload.key) if size else None
         progress = self._record(upload, [] if crc is None else [Span(0, size, crc)], size)
         while (at := progress.offset) < size and progress.upload.state == "receiving":
-            progress = self._record(upload, [self._read(upload, at, min(size, at + _STEP))], size)
+            progress = self._record(upload, [self._read(upload, upload.key, at, min(size, at + _STEP))], size)
 
-    def _read(self, upload: Upload, start: int, end: int) -> Span:
+    def _vouched(self, upload: Upload, key: Key) -> int | None:
+        storage = self._plain(upload)
+        return storage.vouched(key) if isinstance(storage, Vouches) else None
+
+    def _read(self, upload: Upload, key: Key, start: int, end: int) -> Span:
         crc = 0
-        for piece in self._plain(upload).read(upload.key, Span(start, end)):
+        for piece in self._plain(upload).read(key, Span(start, end)):
             crc = checksums.crc64nvme(piece, crc)
         return Span(start, end, crc)
 

@@ -201,6 +201,10 @@ class Direct(Protocol):
         """These parts, one after another, become the blob. Repeatable, also after an answer was lost. Raises Conflict where one is not
         what it was."""
 
+    def confirmed(self, key: Key, state: DriverState, size: int) -> AbstractContextManager[Key]:
+        """The key of the joined bytes, which no address that was signed can change any more: that of the blob, or of a copy where the
+        storage needs one, which is held for the block. Raises Conflict."""
+
 
 @runtime_checkable
 class Vouches(Protocol):
