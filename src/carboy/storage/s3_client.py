@@ -96,25 +96,43 @@ class S3Client:
             made[1].close()
 
 
+def keys_from() -> str | None:
+    """Where keys for S3 are found, as botocore calls it (``env``, ``shared-credentials-file``, ``iam-role`` …); None for nowhere. Raises
+    StorageUnavailable for those that can't be used, ConfigError where botocore is not installed."""
+    session = _session()
+    from carboy.storage import s3_errors as words
+    try:
+        found = session.get_credentials()
+        return str(found.method) if found else None
+    except Exception as error:
+        if not words.is_foreign(error):
+            raise
+        raise words.unavailable("keys", f"the keys for S3 can't be used: {error}") from error
+
+
 def rewind(body: Any) -> None:
     """Back to the start, for a body that is sent once more."""
     if hasattr(body, "seek"):
         body.seek(0)
 
 
-def _make(settings: S3StorageSettings) -> Any:
+def _session() -> Any:
     try:
-        from botocore.config import Config
         from botocore.session import Session
     except ImportError:
         raise ConfigError("a storage in S3 needs botocore: pip install carboy[s3]", setting="storages") from None
+    return Session()
+
+
+def _make(settings: S3StorageSettings) -> Any:
+    session = _session()
+    from botocore.config import Config
     style = {} if settings.style == "auto" else {"addressing_style": settings.style}
     config = Config(
         signature_version="s3v4", retries={"total_max_attempts": 1, "mode": "standard"}, tcp_keepalive=True,
         max_pool_connections=2 * THREADS, connect_timeout=5, read_timeout=max(5.0, settings.deadline / 2),
         request_checksum_calculation="when_required", response_checksum_validation="when_required",
         s3={"payload_signing_enabled": False, **style}, parameter_validation=False)
-    session = Session()
     region = settings.region or session.get_config_variable("region") or "us-east-1"
     try:
         return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint or None, verify=settings.ca or None,

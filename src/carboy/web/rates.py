@@ -112,6 +112,15 @@ class Rates:
             log.warning("requests can't be counted, so none is refused: %s", error)
 
 
+def reach(settings: Settings) -> bool:
+    """Whether the place where requests are counted answers. Raises ConfigError for one that can't be."""
+    storage = _storage(settings)
+    try:
+        return storage.check() and storage.check()  # the first one connects
+    except Exception:
+        return False
+
+
 def _allowance(limiter: FixedWindowRateLimiter, item: RateLimitItem, *who: str) -> Allowance:
     stats = limiter.get_window_stats(item, *who)
     return Allowance(item.amount, max(0, stats.remaining), max(0, math.ceil(stats.reset_time - time.time())))

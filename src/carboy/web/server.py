@@ -72,7 +72,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "bind": [f"{host}:{settings.port}"],
         "certfile": settings.tls_cert or None,
         "keyfile": settings.tls_key or None,
-        "workers": settings.workers or min(4, os.cpu_count() or 1),
+        "workers": processes(settings),
         "threads": settings.threads,
         "worker_class": worker.CarboyWorker,
         "worker_connections": max(1000, settings.threads * 4),
@@ -148,3 +148,8 @@ def _raise_file_limit() -> None:
     wanted = hard if hard != resource.RLIM_INFINITY else 65536
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def processes(settings: Settings) -> int:
+    """How many processes serve requests."""
+    return settings.workers or min(4, os.cpu_count() or 1)

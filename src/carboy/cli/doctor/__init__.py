@@ -1,4 +1,4 @@
-"""``carboy doctor``: looks at the settings, the disk, the catalog, the clock, and the proxy in front, and says what to do."""
+"""``carboy doctor``: looks at the settings, the disk, the catalog, the clock, the storages, and the proxy in front, and says what to do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def doctor(url: str | None, token: str | None, space: str, json_: bool, config: 
 
 
 def _findings(config: Path | None, data: Path | None, url: str | None, token: str | None, space: str) -> Iterator[Finding]:
-    from carboy.cli.doctor import catalog, clock, disk, proxy, settings
+    from carboy.cli.doctor import catalog, clock, disk, postgres, proxy, redis, settings, storages
     from carboy.cli.doctor.finding import problem
 
     try:
@@ -50,6 +50,9 @@ def _findings(config: Path | None, data: Path | None, url: str | None, token: st
         yield from disk.check(given)
         yield from clock.check(given)
         yield from catalog.check(given)
+        yield from postgres.check(given)
+        yield from storages.check(given)
+        yield from redis.check(given)
     except ConfigError as error:
         yield problem("settings", " ".join(error.detail.split()), "set it right; the other checks wait for that")
     if url:

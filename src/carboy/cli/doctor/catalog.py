@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from carboy.bootstrap import database_url, open_carboy
@@ -30,7 +30,7 @@ def check(settings: Settings) -> Iterator[Finding]:
         if not settings.database and not is_own(path):
             yield problem("catalog", f"{str(path)!r} is another user's", "run carboy, and its doctor, as its owner")
             return
-    yield _reachable(settings)
+    yield from _reachable(settings)
     if on_sqlite and not settings.database:
         yield sound(path)
 
@@ -45,17 +45,26 @@ def sqlite_version(version: tuple[int, ...]) -> Finding:
                    "let no other program write to the catalog")
 
 
-def _reachable(settings: Settings) -> Finding:
+def _reachable(settings: Settings) -> Iterator[Finding]:
     services = open_carboy(settings)
     kind = "PostgreSQL" if settings.database.startswith("postgresql") else "SQLite"
     try:
         services.catalog.check()
+        yield ok("catalog", f"{kind} answers, its schema is this version's")
+        yield from unnamed(services.catalog.stored(), services.storages)
     except CarboyError as error:
         advice = "run carboy db upgrade" if "older" in error.detail else "see that the database runs and lets Carboy in"
-        return problem("catalog", " ".join(error.detail.split()), "start the newer Carboy" if "newer" in error.detail else advice)
+        yield problem("catalog", " ".join(error.detail.split()), "start the newer Carboy" if "newer" in error.detail else advice)
     finally:
         services.catalog.close()
-    return ok("catalog", f"{kind} answers, its schema is this version's")
+
+
+def unnamed(stored: Mapping[str, tuple[int, int]], storages: Collection[str]) -> Iterator[Finding]:
+    """Contents that are kept where the settings name nothing: nobody can read them."""
+    for name, (count, size) in stored.items():
+        if name not in storages:
+            yield problem("catalog", f"{count} contents of {size} bytes are kept in the storage {name!r}, which the settings don't name",
+                          f"set up storages.{name} again")
 
 
 def sound(path: Path, patience: float = _PATIENCE) -> Finding:
