@@ -17,9 +17,11 @@ from fixtures_nodes import TOKEN, Nodes, NodesFactory
 from fixtures_postgres import PostgresServer
 from fixtures_redis import RedisServer
 from fixtures_s3 import S3Server
+from fixtures_server import eventually
 
 from carboy.bootstrap import Services, close, open_carboy, prepare
 from carboy.config import Settings
+from carboy.model import key_for, new_id
 
 JSON = {"Content-Type": "application/json"}
 
@@ -129,3 +131,24 @@ def test_nodes_that_start_at_once_sign_with_one_key(tmp_path: Path, postgres_url
     assert all(isinstance(text, str) and node.signer.unsign("test", text) == "x" for text in signed for node in nodes)
     for node in nodes:
         close(node)
+
+
+# --- upkeep --------------------------------------------------------------------------------------------------------
+
+
+def test_one_node_sees_to_the_bucket_and_another_when_it_dies(nodes: NodesFactory) -> None:
+    """Bytes that nobody knows are removed by one alone, though all look often."""
+    some = nodes(2, settings="sweep_interval = 0.2\norphan_interval = 0.1\n")
+
+    def removed_by() -> list[bool]:
+        key = key_for(new_id())
+        some.s3.client().put_object(Bucket=some.bucket, Key=key, Body=b"nobody's")
+        eventually(lambda: key not in some.s3.keys(some.bucket))
+        eventually(lambda: any(f"removed orphaned bytes {key}" in node.log() for node in some))
+        return [f"removed orphaned bytes {key}" in node.log() for node in some]
+
+    who = removed_by()
+    assert sorted(who) == [False, True]
+    assert [removed_by() for _ in range(5)] == [who] * 5
+    some[who.index(True)].kill()
+    assert removed_by() == [not each for each in who]

@@ -141,3 +141,20 @@ def test_closed_is_gone_at_once(process: Process, key: Key) -> None:
 
 def test_nobody_who_was_never_there_is_alive(process: Process) -> None:
     assert not process().alive("01234567")
+
+
+def test_a_task_of_all_is_done_by_the_first_until_it_ends(process: Process) -> None:
+    first, second, third = process(), process(), process()
+    assert [first.first("a"), second.first("a"), second.first("b"), first.first("b")] == [True, False, True, False]
+    assert [first.first("a"), third.first("a")] == [True, False]
+    first.close()
+    assert [third.first("a"), second.first("a")] == [True, False]
+
+
+def test_a_task_of_one_that_falls_silent_is_the_next_ones(process: Process) -> None:
+    first, second = process(1.0), process(1.0)
+    assert first.first("a")
+    assert not second.first("a")
+    falls_silent(first)
+    until(lambda: second.first("a"))
+    assert not first.first("a")

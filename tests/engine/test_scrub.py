@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import wire
 from engine.conftest import Engine, EngineFactory
+from fixtures_stores import EngineOver
 
 from carboy.engine.pacing import Rate
 from carboy.engine.scrub import PAGE
@@ -196,3 +197,14 @@ def test_the_position_is_nothing_that_can_stop_it(engine: Engine) -> None:
     for text in ("", "[]", "{}", '{"ended_at": null}'):
         (engine.settings.data / "scrub.json").write_text(text)
         assert scrub(engine) == []
+
+
+def test_of_many_machines_each_reads_its_own_disk_and_one_what_they_share(stores: EngineOver) -> None:
+    engine = stores()
+    engine.add("a", b"on this disk", "local")
+    engine.add("b", b"in a bucket", "one")
+    file = engine.file("b", "one")
+    assert file
+    engine.s3.client().delete_object(Bucket=engine.buckets["one"], Key=f"one/{file.blob.key}")
+    assert (scrub(engine, shared=False), engine.services.scrubber.blobs) == ([], 1)
+    assert scrub(engine) == [("missing", file.blob.key)]

@@ -7,6 +7,7 @@ that was only stopped finds its row gone whatever it tries to commit. It knows s
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -23,6 +24,8 @@ from carboy.model import Instance, Key, Lease, new_id
 log = logging.getLogger("carboy.leases")
 
 _BEAT, _POLL = 1.0, 0.4
+_TASKS = "(tasks)"
+"""In place of a storage's name: no storage is called so."""
 _BLIND = 3.0
 """Who has not looked for so many seconds can't tell how long others have been silent: perhaps nobody could reach the catalog."""
 Asked = Callable[[Key, int, int | None], None]
@@ -80,6 +83,13 @@ class Leases:
         instances = self._catalog.instances()
         dead = {instance.id for instance in self._silent(instances) if self._bury(instance)}
         return any(instance.id.startswith(maker) and instance.id not in dead for instance in instances)
+
+    def first(self, task: str) -> bool:
+        """Whether this process is the one, on all machines, that does the task. It stays so until it closes or is taken for dead; who asks
+        from then on is the next."""
+        me = self._alive_self()
+        name = hashlib.blake2b(f"{me.id} {task}".encode(), digest_size=16).hexdigest()
+        return not self._catalog.lease(Lease(name, _TASKS, Key(task), 0, None, me.id))
 
     def close(self) -> None:
         """Be registered no more, when nothing is written any more. Repeatable; the next writer registers again."""

@@ -24,7 +24,7 @@ from carboy.engine.pacing import Rate, Stopped
 from carboy.engine.reading import is_where_it_was, look, stored
 from carboy.errors import BytesMissing, CarboyError, InvalidRequest, StorageUnavailable
 from carboy.model import Blob, Key
-from carboy.storage.base import Adopts, Storage
+from carboy.storage.base import Adopts, OnDisk, Storage
 
 PAGE = 64
 """After so many contents the position is kept."""
@@ -52,10 +52,11 @@ class Scrubber:
         ended = self._read().get("ended_at")
         return bool(interval) and (ended is None or abs(self._clock() - ended) >= interval)
 
-    def run(self, *, rate: int | None = None, repair: Path | None = None, stop: Event | None = None) -> Iterator[Finding]:
+    def run(self, *, rate: int | None = None, repair: Path | None = None, stop: Event | None = None, shared: bool = True,
+            ) -> Iterator[Finding]:
         """What is wrong: ``missing``, ``cut``, ``damaged`` or ``unreadable``; and what is right again: ``repaired`` from the backup or data
         folder ``repair``, or ``healed``. At most ``rate`` bytes a second are read. Contents that go meanwhile are no findings. ``stop``,
-        once set, ends it soon.
+        once set, ends it soon. Without ``shared`` only this machine's own disk is read.
 
         Raises Conflict while another scrub runs, InvalidRequest where ``repair`` is no such folder, StorageUnavailable: the next pass goes
         on where this one was then.
@@ -66,7 +67,7 @@ class Scrubber:
         with alone(self._settings.data / "scrub.lock", "another scrub is under way"), suppress(Stopped):
             position = self._read()
             for name, storage in sorted(self._storages.items()):
-                if name >= position.get("storage", ""):
+                if name >= position.get("storage", "") and (shared or isinstance(storage, OnDisk)):
                     after = position.get("after") if name == position.get("storage") else None
                     yield from self._pass(storage, after, pace, source)
             self._write({"ended_at": self._clock()})

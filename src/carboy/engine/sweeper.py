@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from carboy.engine.holding import Removal
 from carboy.engine.uploads import Uploads
 from carboy.errors import CarboyError, StorageFailed, StorageUnavailable
 from carboy.model import Key
-from carboy.storage.base import Storage
+from carboy.storage.base import OnDisk, Storage
 
 log = logging.getLogger("carboy.sweeper")
 
@@ -47,20 +47,26 @@ class Sweeper:
         self._clock = clock
         self._removal = Removal(settings.data)
 
-    def run(self, *, orphans: bool = True, grace: float | None = None) -> Swept:
-        """One round. ``grace`` in seconds overrides the setting ``delete_grace``. Bytes stay while a backup holds their removal off."""
+    def run(self, *, orphans: bool = True, grace: float | None = None, shared: bool = True) -> Swept:
+        """One round. ``grace`` in seconds overrides the setting ``delete_grace``. Bytes stay while a backup holds their removal off.
+        Without ``shared`` only what this machine alone can do is done: removing bytes from its own disk."""
         swept = Swept()
         now = self._clock()
+        storages = [storage for storage in self._storages.values() if shared or isinstance(storage, OnDisk)]
+        if shared:
+            self._catalogued(swept, now)
+        with self._removal.allowed() as allowed:
+            if allowed:
+                swept.deleted = self._delete(storages, now - (self._settings.delete_grace if grace is None else grace))
+                swept.orphans = sum(map(self._unknown, storages)) if orphans else 0
+        return swept
+
+    def _catalogued(self, swept: Swept, now: float) -> None:
         swept.completed = self._complete()
         swept.expired = self._expire(now)
         swept.unshelved = self._unshelve(now)
-        with self._removal.allowed() as allowed:
-            if allowed:
-                swept.deleted = self._delete(now - (self._settings.delete_grace if grace is None else grace))
-                swept.orphans = sum(self._unknown(storage) for storage in self._storages.values()) if orphans else 0
         swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry)
         self._read_texts()
-        return swept
 
     def _read_texts(self) -> None:
         """Searches find little left to read, also after many files came at once."""
@@ -87,9 +93,9 @@ class Sweeper:
         """What has been in the trash, or staged, too long goes."""
         return sum(self._catalog.delete_file(one.file.id, now=now) is not None for one in self._catalog.expired_shelf(now=now))
 
-    def _delete(self, before: float) -> int:
+    def _delete(self, storages: Sequence[Storage], before: float) -> int:
         done = 0
-        for storage in self._storages.values():
+        for storage in storages:
             keys: list[Key] = []
             try:
                 keys += (key for key in self._catalog.condemned(storage.name, before=before) if _deleted(storage, key))

@@ -10,16 +10,19 @@ import time
 
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError
+from carboy.storage.base import OnDisk
 
 log = logging.getLogger("carboy.sweeper")
 
 
 class Upkeep:
-    """A daemon thread that sweeps every ``sweep_interval`` seconds while it holds ``data/sweeper.lock``."""
+    """A daemon thread that sweeps every ``sweep_interval`` seconds while it holds ``data/sweeper.lock``. Of many machines one at a time
+    sees to what they share; each sees to its own disk."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._lock: int | None = None
+        self._shared = False
         self._orphans_at = self._copy_at = 0.0
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -57,7 +60,9 @@ class Upkeep:
         if not self._mine():
             return
         due = time.monotonic() >= self._orphans_at
-        swept = self._services.sweeper.run(orphans=due)
+        before, self._shared = self._shared, self._is_first()
+        due |= self._shared and not before  # what another has not finished
+        swept = self._services.sweeper.run(orphans=due, shared=self._shared)
         if due:
             self._orphans_at = time.monotonic() + self._services.settings.orphan_interval
         self._keep_a_copy()
@@ -87,8 +92,15 @@ class Upkeep:
             self._stopped.wait(self._services.settings.sweep_interval)
 
     def _scrub(self) -> None:
-        for finding in self._services.scrubber.run(rate=self._services.settings.scrub_rate, stop=self._stopped):
+        for finding in self._services.scrubber.run(rate=self._services.settings.scrub_rate, stop=self._stopped, shared=self._shared):
             log.error("%s: %s: %s", finding.kind, finding.key, finding.detail)
+
+    def _is_first(self) -> bool:
+        """Whether this machine sees to what all of them share: the catalog, and storages that are nobody's disk."""
+        services = self._services
+        if not services.settings.database.startswith("postgresql") or all(isinstance(one, OnDisk) for one in services.storages.values()):
+            return True
+        return services.leases.first("upkeep")
 
     def _mine(self) -> bool:
         """Whether this process is the one that sweeps. The kernel passes the lock on when that one dies."""
