@@ -133,7 +133,7 @@ class Filling(ABC, Generic[T]):
         end = self._plan.end(base)
         if end <= self._at:
             end = self._plan.end(self._at)
-        if self._until is None or end >= self._until or self._plan.allows(end, self._until):
+        if self._until is None or end >= self._until or self._until == self._size or self._plan.allows(end, self._until):
             return end
         return self._until if self._until - base <= MAX_PART else end
 

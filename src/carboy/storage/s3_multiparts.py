@@ -17,7 +17,7 @@ from carboy.storage.s3_objects import BEYOND, CHANGED, GONE, MD5, UNKNOWN_REQUES
 from carboy.storage.s3_parts import FEW, MAX_NUMBER
 from carboy.storage.s3_reading import read
 
-_OTHER_PARTS = frozenset({"InvalidPart", "InvalidPartOrder"})
+_OTHER_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "BadDigest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,10 @@ class Multiparts(Objects):
         if bare(answer.get("ETag")) != _etag_of(parts):
             self._found(key, size, crc, None, None)
 
-    def abort(self, key: Key, upload: str) -> None:
+    def abort(self, key: Key, upload: str, *, deadline: float | None = None) -> None:
+        """Its parts are gone. Trying ends after ``deadline`` seconds where that is given."""
         with suppress(Refused):
-            self._call("abort_multipart_upload", key, expect=GONE, UploadId=upload)
+            self._call("abort_multipart_upload", key, expect=GONE, deadline=deadline, UploadId=upload)
 
     def uploads(self, prefix: str) -> Iterator[tuple[Key, str]]:
         """Key and id of all multipart uploads under way whose keys begin so, in order."""
@@ -132,9 +133,7 @@ class Multiparts(Objects):
     def most_parts(self) -> int:
         """How many parts an object may have. Asked once, with a part of the highest number that is thrown away."""
         if self._most_parts is None:
-            with self._lock:
-                if self._most_parts is None:
-                    self._most_parts = self._count_parts()
+            self._most_parts = self._count_parts()
         return self._most_parts
 
     def _count_parts(self) -> int:

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import os
 import re
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,7 +53,6 @@ class Objects:
     def __init__(self, client: S3Client) -> None:
         self.client = client
         self._settings = client.settings
-        self._lock = threading.Lock()
         self._verifies: bool | None = None
         self._conditional = True
 
@@ -110,11 +108,9 @@ class Objects:
     # --- what the server can ---
 
     def verifies(self) -> bool:
-        """Whether it refuses a body whose CRC-64/NVME is not the one given. Asked once, with a probe that leaves nothing."""
+        """Whether it refuses a body whose CRC-64/NVME is not the one given. Asked when first needed, with a probe that leaves nothing."""
         if self._verifies is None:
-            with self._lock:
-                if self._verifies is None:
-                    self._verifies = self._probe()
+            self._verifies = self._probe()
         return self._verifies
 
     def _probe(self) -> bool:

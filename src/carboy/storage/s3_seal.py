@@ -15,8 +15,6 @@ from carboy.storage.s3_mending import Mending
 from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import MAX_PART, MIN_PART, plan_of
 
-_LARGEST_COPY = 5 * 10**9
-
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -85,16 +83,9 @@ class Sealing:
         return head is not None and head.size == self._size
 
     def _put(self) -> None:
-        pieces = self._fragments
-        etag = pieces[0].ref.get("etag")
-        if len(pieces) == 1 and pieces[0].key and etag and MIN_PART < self._size <= _LARGEST_COPY:
-            if self._kit.objects.copy(pieces[0].key, self._key, etag):
-                return
-            self._there()
-            return
         block = self._kit.budget.block(self._size)
         try:
-            self._kit.join(pieces, block)
+            self._kit.join(self._fragments, block)
             self._kit.objects.put(self._key, block)
         except BytesMissing:  # another has joined them, and they are gone since
             self._there()
@@ -114,16 +105,18 @@ class Sealing:
 
     def _join(self, upload: str, groups: Sequence[Group]) -> None:
         try:
-            self._kit.objects.complete(self._key, upload, [self._made(upload, group) for group in groups])
+            parts = [self._made(upload, group) for group in groups]
         except StorageFailed:  # another has joined them meanwhile
-            if not self._is_there():
-                raise
+            if self._is_there():
+                return
+            raise
+        self._kit.objects.complete(self._key, upload, parts)
 
     def _mend(self, upload: str, groups: Sequence[Group], left_out: Sequence[Fragment]) -> None:
         head = self._kit.objects.head(self._key)
         if head is None:
             kept = [group for group in groups if group.fragments[0] not in left_out]
-            self._kit.objects.complete(self._key, upload, [self._made(upload, group) for group in kept])
+            self._join(upload, kept)
             head = self._kit.objects.head(self._key)
         if head is None or head.size not in (self._size, self._size - sum(one.end - one.start for one in left_out)):
             raise StorageFailed("S3 has other bytes than it was sent", key=self._key, size=self._size)

@@ -14,6 +14,9 @@ from carboy.storage.s3_filling import Filling, Kit
 from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import plan
 
+_PATIENCE = 5.0
+"""Seconds that are spent on aborting what is given up: the sweeper does it later."""
+
 
 class StagedWriter(Filling[Part]):
     """See :class:`carboy.storage.base.Writer`. Nobody else knows the key, so it needs no lease."""
@@ -53,7 +56,7 @@ class StagedWriter(Filling[Part]):
         self._flight.settle()
         if self._upload and not self._whole:
             with suppress(CarboyError):  # the sweeper aborts it then
-                self._kit.objects.abort(self._key, self._upload)
+                self._kit.objects.abort(self._key, self._upload, deadline=_PATIENCE)
         self._kit.forget(self._key)
 
     # --- inside ---
