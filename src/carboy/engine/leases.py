@@ -85,8 +85,8 @@ class Leases:
         return any(instance.id.startswith(maker) and instance.id not in dead for instance in instances)
 
     def first(self, task: str) -> bool:
-        """Whether this process is the one, on all machines, that does the task. It stays so until it closes or is taken for dead; who asks
-        from then on is the next."""
+        """Whether this process is the one, on all machines, that does the task. It stays so until it closes or is taken for dead; then
+        it is the next who asks."""
         me = self._alive_self()
         name = hashlib.blake2b(f"{me.id} {task}".encode(), digest_size=16).hexdigest()
         return not self._catalog.lease(Lease(name, _TASKS, Key(task), 0, None, me.id))
