@@ -28,7 +28,7 @@ from carboy.web import app, calls, extension, forms, http
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ROUTE_PAGES = ("docs/http.md", "docs/api.md", "docs/classic.md", "docs/resumable.md", "docs/widgets.md")
-ROUTE_TABLES = ("docs/page.md", "docs/tus.md")
+ROUTE_TABLES = ("docs/page.md", "docs/tus.md", "docs/direct.md")
 
 
 def text(page: str) -> str:
@@ -214,7 +214,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-OURS = ("/srv", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/tus/", "/widgets/", "/api/", "/uploads/", "/upload",
+OURS = ("/srv", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/tus/", "/widgets/", "/direct/", "/api/", "/uploads/", "/upload",
         "/stream-upload", "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
         "/var/lib/carboy", "/mnt/", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
         "/docs", "/openapi.json")

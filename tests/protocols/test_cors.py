@@ -13,7 +13,7 @@ from carboy.errors import ConfigError
 from carboy.web.cors import ALLOWED, EXPOSED
 
 APP = "https://app.example"
-TARGETS = ("/files/main/a", "/files/main/", "/tus/main/", "/uploads/x", "/widgets/filepond/main", "/api/v1/files", "/nothing", "/upload")
+TARGETS = ("/files/main/a", "/files/main/", "/tus/main/", "/uploads/x", "/widgets/filepond/main", "/direct/main/s3/multipart", "/api/v1/files", "/nothing", "/upload")
 
 
 @pytest.fixture(scope="module", params=[APP, "*"])
