@@ -62,7 +62,7 @@ def test_a_real_server_does_all_that_is_asked_of_it(s3_server: S3Server, elsewhe
 def test_a_server_for_tests_is_told_from_a_real_one(moto_server: S3Server, elsewhere: Path) -> None:
     bucket = moto_server.new_bucket()
     bulk(elsewhere, moto_server, bucket)
-    said = dict((what, status) for status, what in doctor("storage", moto_server.env))
+    said = {what: status for status, what in doctor("storage", moto_server.env)}
     assert "problem" not in said.values()
     assert any("forged" in what for what, status in said.items() if status == "warning")
     assert any("no CORS rule" in what for what, status in said.items() if status == "warning")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures_stores import EngineOver, Stores
 from fixtures_server import eventually
+from fixtures_stores import EngineOver, Stores
 
 from carboy.engine.opening import open_blob
 from carboy.errors import CommitUnknown, InvalidRequest, NotFound, StorageUnavailable
@@ -219,7 +219,7 @@ def test_killed_in_the_middle_it_goes_on(engine: Stores, source: str, target: st
     (tmp_path / "carboy.toml").write_text(engine.config())
     command = [sys.executable, "-m", "carboy.cli.main", "migrate", "--space", source, "--to", target, "--config", str(tmp_path / "carboy.toml")]
     running = subprocess.Popen([*command, "--rate", "2MB"], env={**os.environ, **engine.s3.env}, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-    eventually(lambda: 3 < len(contents) - engine.services.migrator.left(source, target).blobs)
+    eventually(lambda: len(contents) - engine.services.migrator.left(source, target).blobs > 3)
     running.kill()
     running.communicate()
     moved = len(contents) - engine.services.migrator.left(source, target).blobs

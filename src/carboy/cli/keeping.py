@@ -122,9 +122,12 @@ def _report(told: Iterable[Moved], json_: bool) -> None:
     """Progress on a terminal, what was left out, a summary. Exits with 1 where something was left out."""
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    left_out = []
+    left_out, elsewhere = [], []
     progress = sys.stderr.isatty() and not json_
     for moved in told:
+        if moved.outcome == "elsewhere":
+            elsewhere.append({"storage": moved.name, "bytes": moved.size, "reason": moved.reason})
+            continue
         counts[moved.outcome] += 1
         sizes[moved.outcome] += moved.size
         if moved.outcome == "left out":
@@ -135,17 +138,20 @@ def _report(told: Iterable[Moved], json_: bool) -> None:
             click.echo(f"\r{counts.total()} files, {sizes.total()} bytes", err=True, nl=False)
     if progress:
         click.echo("\r\x1b[K", err=True, nl=False)
-    _summarise(counts, sizes, left_out, json_)
+    _summarise(counts, sizes, left_out, elsewhere, json_)
     if left_out:
         raise SystemExit(1)
 
 
-def _summarise(counts: Counter[str], sizes: Counter[str], left_out: list[dict[str, Any]], json_: bool) -> None:
+def _summarise(counts: Counter[str], sizes: Counter[str], left_out: list[dict[str, Any]], elsewhere: list[dict[str, Any]],
+               json_: bool) -> None:
     if json_:
         print_json({**{name.replace(" ", "_"): {"count": counts[name], "bytes": sizes[name]} for name in sorted(counts)},
-                    "details": left_out})
+                    **({"elsewhere": elsewhere} if elsewhere else {}), "details": left_out})
         return
     for name in sorted(counts):
         click.echo(f"{name:<10} {counts[name]:>9}  {sizes[name]:>16} bytes")
-    if not counts:
+    for one in elsewhere:
+        click.echo(f"elsewhere  {one['reason']} ({one['bytes']} bytes)")
+    if not counts and not elsewhere:
         click.echo("there is nothing")

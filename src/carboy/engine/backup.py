@@ -64,10 +64,12 @@ class Backup:
 
     def run(self, to: Path, *, copy: bool = False, prune: bool = False) -> Iterator[Moved]:
         """Every stored content, told one by one: ``linked``, ``copied``, ``kept`` (an earlier backup brought it) or ``left out`` (its bytes
-        are missing or damaged here). With ``prune`` what the new backup doesn't need goes: ``pruned``.
+        are missing or damaged here). With ``prune`` what the new backup doesn't need goes: ``pruned``. What other storages keep stays
+        there, ``elsewhere``, told in one for each: the backup only knows of it.
 
-        When it ends the folder has every file that was acknowledged before it began, and uploads under way as far as they had come; each
-        byte that was brought has been read back and compared. Hard links where the file system allows it, unless ``copy``.
+        When it ends the folder has every file of the local storage that was acknowledged before it began, and uploads under way as far as
+        they had come; each byte that was brought has been read back and compared. Hard links where the file system allows it, unless
+        ``copy``.
         Raises ConfigError with PostgreSQL, InvalidRequest for a folder that is something else, Conflict while another backup writes
         into it, StorageFull.
         """
@@ -97,6 +99,7 @@ class Backup:
                     if moved.outcome != "left out":
                         manifest.write(entry.line())
                         blobs, size = blobs + 1, size + entry.size
+                yield from elsewhere(catalog, self._vault.name)
             vault.sync()
         _remove_log(snapshot)
         done = Note(now, (sums_of(snapshot),), (sums_of(to / f"{MANIFEST}.next"),), blobs, size)
@@ -181,6 +184,13 @@ def all_of(brought: Iterable[Moved | StorageFull]) -> list[Moved]:
 def _span_proved(vault: Vault, key: Key, span: Span) -> bool:
     seen = look(vault.read(key, span))
     return (seen.size, seen.crc64nvme) == (span.length, span.crc)
+
+
+def elsewhere(catalog: Catalog, here: str) -> Iterator[Moved]:
+    """What the catalog knows in each storage but this one."""
+    for name, (count, size) in catalog.stored().items():
+        if name != here:
+            yield Moved(name, "elsewhere", size, f"{count} contents are kept in the storage {name!r}, whose bytes a backup doesn't hold")
 
 
 def _under_way(catalog: Catalog, storage: str) -> Iterator[Entry]:

@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 from carboy.config import Settings
-from carboy.engine.backup import LOST_AND_FOUND, PAGE, POSTGRESQL, Bringing, Folders, Vault, all_of, untouched
+from carboy.engine.backup import LOST_AND_FOUND, PAGE, POSTGRESQL, Bringing, Folders, Vault, all_of, elsewhere, untouched
 from carboy.engine.holding import alone
 from carboy.engine.manifest import CATALOG, MANIFEST, Entry, Note, read_note, sums_of, sync_folder, take_name
 from carboy.engine.parallel import each
@@ -36,7 +37,8 @@ class Restore:
 
     def run(self, backup: Path) -> Iterator[Moved]:
         """Every stored content of the backup, told one by one: ``copied``, ``kept`` (a restore that was cut short brought it) or
-        ``left out`` (its bytes are missing or damaged in the backup). Each is read back and compared; the catalog comes last.
+        ``left out`` (its bytes are missing or damaged in the backup). Each is read back and compared; the catalog comes last. What other
+        storages kept isn't in the backup, and is told of as ``elsewhere``, in one for each.
 
         Raises InvalidRequest for what is no whole backup or for a data folder that holds anything, ConfigError with PostgreSQL,
         StorageFull.
@@ -56,6 +58,8 @@ class Restore:
             raise StorageFailed("the backup's catalog was changed meanwhile")
         _copy(backup / CATALOG, target)
         self._end()
+        with closing(self._folders.catalog(target)) as catalog:
+            yield from elsewhere(catalog, self._vault.name)
 
     def from_snapshot(self, snapshot: Path) -> Path:
         """The catalog becomes what it was at the snapshot; where the present one is kept. Bytes of files that were deleted since may be
