@@ -22,8 +22,11 @@ from faults.proxy import Fault, Proxy
 from faults.s3_faults import done_but_500, lose_answer, reset_before, slow_down
 from fixtures_s3 import S3Server
 from fixtures_server import Server, eventually
-from fixtures_site import Site
+from fixtures_site import Site, field, file
 from transcript import play, transcripts
+
+from carboy.config import load
+from carboy.errors import ConfigError
 
 MIB = 2**20
 PART = 5 * MIB
@@ -578,6 +581,34 @@ def test_an_address_expires_and_another_is_asked_for(hasty: Directly) -> None:
     assert hasty.complete(upload["id"]).status == 201
 
 
+# --- the classic endpoint ------------------------------------------------------------------------------------------
+
+
+def test_the_classic_upload_s3(direct: Directly) -> None:
+    """Word for word; it passes through Carboy. The first space in S3 has it."""
+    answer = direct.form("/upload-s3", [field("title", "x"), file("file", "My film.mov", b"film" * 1000)], who="ann")
+    assert (answer.status, answer.json()) == (200, {"message": "File My_film.mov uploaded to S3"})
+    assert direct.content("/files/main/My_film.mov", who="ann") == b"film" * 1000
+    for parts in ([], [field("file", "text")], [file("file", "")], [file("other", "a.txt", b"x")]):
+        answer = direct.form("/upload-s3", parts, who="ann")
+        assert (answer.status, answer.json()["message"]) == (400, "No file uploaded")
+    assert direct.ask("POST", "/upload-s3", {}, b"", who="ann").json()["message"] == "No file uploaded"
+    assert direct.form("/upload-s3", [file("file", "a.txt", b"x")], who="reader").status == 403
+
+
+def test_the_classic_upload_s3_where_there_is_none(site: Site) -> None:
+    answer = site.form("/upload-s3", [file("file", "a.txt", b"x")], who="ann")
+    assert (answer.status, answer.json()["message"]) == (501, "No S3 storage configured")
+
+
+def test_the_space_of_the_classic_upload_s3(tmp_path: Path, moto_server: S3Server) -> None:
+    for one in start(tmp_path, moto_server, 'classic_s3 = "twins"\n'):
+        for path in ("a.txt", "a (1).txt"):
+            assert one.form("/upload-s3", [file("file", "a.txt", b"x")], who="ann").json() == {"message": f"File {path} uploaded to S3"}
+    with pytest.raises(ConfigError, match="no space whose storage is in S3"):
+        load(classic_s3="main")
+
+
 # --- transcripts, and what goes wrong on the way to S3 -------------------------------------------------------------
 
 
@@ -590,11 +621,12 @@ def test_transcript(direct: Directly, transcript: str) -> None:
 def test_a_bad_day(fault: Fault, tmp_path: Path, s3_server: S3Server) -> None:
     """Each kind of call to S3 fails once, or is done and its answer lost: it is found out, and nothing is there twice or left."""
     with Proxy(s3_server.endpoint) as proxy:
-        for site in start(tmp_path, s3_server, endpoint=proxy.url):
+        for site in start(tmp_path, s3_server, "delete_grace = 0\n", proxy.url):
             for operation in ("CreateMultipartUpload", "ListParts", "CompleteMultipartUpload", "HeadObject", "GetObject"):
                 path, data = name(), secrets.token_bytes(PART + 1)
                 proxy.on(fault, operation)
                 assert site.store(path, data).status == 201, operation
                 assert [one.operation for one in proxy.requests if one.fault].count(operation) == 1
                 assert site.content(f"/files/main/{path}", who="ann") == data
+            site.sweep()
             assert len(site.stored()) == 5
