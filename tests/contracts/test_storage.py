@@ -19,7 +19,7 @@ from storages import Begun, s3_storage
 from carboy import checksums
 from carboy.errors import BytesMissing, CarboyError, NotFound, RangeBusy, StorageFailed
 from carboy.model import Key, Span, key_for, new_id
-from carboy.storage.base import OnDisk, Storage, no_fragments
+from carboy.storage.base import OnDisk, Storage, no_fragments, Vouches
 from carboy.storage.local import LocalStorage
 
 LOCAL: dict[str, Callable[[Path], LocalStorage]] = {
@@ -598,3 +598,9 @@ def test_local_blobs_are_on_disk(local: LocalStorage, tmp_path: Path) -> None:
     assert (tmp_path / "blobs" / local.path(key)).read_bytes() == b"here"
     with local.open(key) as file:
         assert file.read() == b"here"
+
+
+def test_what_a_storage_vouches_for_is_what_it_has(storage: Storage) -> None:
+    data = os.urandom(100_000)
+    key = stored(storage, data)
+    assert not isinstance(storage, Vouches) or storage.vouched(key) in (None, checksums.crc64nvme(data))

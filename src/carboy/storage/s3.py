@@ -69,9 +69,9 @@ class S3Storage(S3Direct):
         return self._holds.instance()
 
     @contextmanager
-    def stage(self, size: int | None) -> Iterator[tuple[Key, StagedWriter]]:
+    def stage(self, size: int | None, most: int | None = None) -> Iterator[tuple[Key, StagedWriter]]:
         key = self._new_key()
-        writer = StagedWriter(self._kit, key, size)
+        writer = StagedWriter(self._kit, key, size, most)
         try:
             yield key, writer
         finally:
@@ -137,6 +137,11 @@ class S3Storage(S3Direct):
     def size(self, key: Key) -> int | None:
         head = self.objects.head(key)
         return head.size if head else None
+
+    def vouched(self, key: Key) -> int | None:
+        """See :class:`carboy.storage.base.Vouches`. What a server says that doesn't check it is no proof."""
+        head = self.objects.head(key) if self.objects.verifies() else None
+        return head.crc if head else None
 
     def keys(self) -> Iterator[Key]:
         before = None
