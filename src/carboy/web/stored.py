@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -9,10 +11,12 @@ from itertools import chain
 from typing import BinaryIO, Protocol
 
 from carboy.engine.reading import proved
-from carboy.errors import BytesMissing
+from carboy.errors import BytesMissing, CarboyError
 from carboy.model import Blob, Key, Span
 from carboy.storage.base import OnDisk
 from carboy.web.ranges import Range
+
+log = logging.getLogger("carboy")
 
 PIECE = 64 * 2**10
 """The most that one write to a client carries where sendfile can't, and the size up to which a body is simply read."""
@@ -96,14 +100,19 @@ class StreamReader:
 
 
 class Pieces:
-    """A body that lets its reader go when the server is done with it, at the end or before."""
+    """A body that lets its reader go when the server is done with it, at the end or before. Where bytes turn out to be missing or damaged
+    on the way, it breaks off: the client sees that they are too few."""
 
     def __init__(self, reader: Reader, pieces: Iterator[bytes]) -> None:
         self._reader = reader
         self._pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._pieces
+        try:
+            yield from self._pieces
+        except CarboyError as error:
+            log.error("a download breaks off: %s: %s %s", error.code, error.detail, error.facts)
+            raise ConnectionResetError(errno.ECONNRESET, "the download breaks off") from error
 
     def close(self) -> None:
         self._reader.close()
