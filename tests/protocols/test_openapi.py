@@ -30,8 +30,10 @@ EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "0"))
 FOLDER = Path(__file__).parent
 EXCLUDED = "positive_data_acceptance"
 """Ours (openapi_hooks.py) takes its place."""
-OTHERS = "^/(tus|uploads|widgets|direct)/"
-"""Protocols with conditions of their own, which no schema knows; they have clients and transcripts of their own."""
+OTHERS = "^/(tus|uploads|widgets|direct)/|^/upload-s3$"
+"""Protocols with conditions of their own, which no schema knows; they have clients and transcripts of their own. And what needs S3."""
+
+
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("openapi")

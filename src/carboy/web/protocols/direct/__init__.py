@@ -14,13 +14,14 @@ _END = ("missing_bytes", "conflict", "path_conflict", "precondition_failed", "to
         "quota_exceeded", "upload_gone", "storage_unavailable")
 _OWN, _MULTI = "/direct/<space>", "/direct/<space>/s3/multipart"
 ROUTES = (
-    Route(_OWN, ("POST",), own.begin, Doc("Begin an upload straight to S3", _TAG, body=shapes.Begin, answers={201: shapes.Upload},
-                                          headers=("If-Match", "If-None-Match"), errors=_BEGIN)),
-    Route(f"{_OWN}/<id>", ("GET",), own.get, Doc("What S3 has of it", _TAG, answers={200: shapes.Upload}, errors=_ONGOING)),
+    Route(_OWN, ("POST",), own.begin,
+          Doc("Begin an upload straight to S3", _TAG, body=shapes.DirectBegin, answers={201: shapes.DirectUpload},
+              headers=("If-Match", "If-None-Match"), errors=_BEGIN)),
+    Route(f"{_OWN}/<id>", ("GET",), own.get, Doc("What S3 has of it", _TAG, answers={200: shapes.DirectUpload}, errors=_ONGOING)),
     Route(f"{_OWN}/<id>", ("DELETE",), own.cancel, Doc("Cancel it", _TAG, answers={204: None}, errors=("upload_gone",))),
-    Route(f"{_OWN}/<id>/parts", ("POST",), own.sign, Doc("Addresses for parts", _TAG, body=shapes.Sign, answers={200: shapes.Signed},
-                                                         errors=(*_ONGOING, "too_large"))),
-    Route(f"{_OWN}/<id>/complete", ("POST",), own.finish, Doc("All parts are sent", _TAG, body=shapes.Complete,
+    Route(f"{_OWN}/<id>/parts", ("POST",), own.sign,
+          Doc("Addresses for parts", _TAG, body=shapes.DirectSign, answers={200: shapes.DirectSigned}, errors=(*_ONGOING, "too_large"))),
+    Route(f"{_OWN}/<id>/complete", ("POST",), own.finish, Doc("All parts are sent", _TAG, body=shapes.DirectComplete,
                                                               answers={200: answers.File, 201: answers.File}, errors=_END)),
     Route(f"{_OWN}/s3/params", ("GET",), uppy.params, Doc("Uppy: a single PUT", _UPPY, query=shapes.UppyParams,
                                                           answers={200: shapes.UppyPut}, errors=_BEGIN)),

@@ -25,7 +25,7 @@ def begin(call: Call, space: str) -> Response:
     """201 with the upload; its address is in Location. Nothing is at the path until it is complete. ``If-Match`` and ``If-None-Match``
     are checked then."""
     call.services.files.inside(call.principal, "write", space)
-    asked = asking.body(call, shapes.Begin)
+    asked = asking.body(call, shapes.DirectBegin)
     check_metadata(asked.metadata)
     condition = http.condition_of(call.request.headers)
     target = call.services.files.target(call.principal, space, clean_path(asked.path), condition=condition)
@@ -45,7 +45,7 @@ def get(call: Call, space: str, id: str) -> Response:
 def sign(call: Call, space: str, id: str) -> Response:
     """Addresses to PUT these parts to. Ask for them when they are to be sent, and again for each that has expired or failed."""
     upload = found(call, space, id).upload
-    asked = asking.body(call, shapes.Sign, asking.MAX_BULK)
+    asked = asking.body(call, shapes.DirectSign, asking.MAX_BULK)
     wanted = {part.number: part.md5 for part in asked.parts}
     if len(wanted) < len(asked.parts):
         raise InvalidRequest("a part is named twice", field="parts")
@@ -60,7 +60,7 @@ def finish(call: Call, space: str, id: str) -> Response:
     """The file, once Carboy has confirmed with S3 what is there: 201, or 200 where it replaced one. Repeatable: after a lost answer, or
     where reading the file for its checksum takes longer than somebody waits, ask again."""
     upload = found(call, space, id).upload
-    asked = asking.body(call, shapes.Complete, asking.MAX_BULK)
+    asked = asking.body(call, shapes.DirectComplete, asking.MAX_BULK)
     named = None if asked.parts is None else {part.number: part.etag for part in asked.parts}
     return placed_response(call.services.files, complete(call, upload, named))
 

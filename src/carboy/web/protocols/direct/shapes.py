@@ -20,7 +20,7 @@ _Etag = Annotated[str, Field(min_length=1, max_length=200)]
 # --- Carboy's own --------------------------------------------------------------------------------------------------
 
 
-class Begin(Body):
+class DirectBegin(Body):
     """A file that is about to be sent to S3."""
 
     path: Path
@@ -33,34 +33,35 @@ class Begin(Body):
     crc64nvme: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$", description="The same as CRC-64/NVME.")] = None
 
 
-class Wanted(Body):
+class DirectWanted(Body):
     """A part that is about to be sent."""
 
     number: _Number
     md5: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$", description="S3 then takes no other bytes.")] = None
 
 
-class Sign(Body):
+class DirectSign(Body):
     """Parts that are about to be sent."""
 
-    parts: Annotated[list[Wanted], Field(min_length=1, max_length=MAX_SIGNED)]
+    parts: Annotated[list[DirectWanted], Field(min_length=1, max_length=MAX_SIGNED)]
 
 
-class Named(Body):
+class DirectNamed(Body):
     """A part as the client knows it."""
 
     number: _Number
     etag: Annotated[_Etag, Field(description="What S3 answered, with or without its quotes.")]
 
 
-class Complete(Body):
+class DirectComplete(Body):
     """All parts are sent."""
 
     optional: ClassVar[bool] = True
-    parts: Annotated[list[Named] | None, Field(max_length=MAX_PARTS, description="All of them; without it, those that S3 has.")] = None
+    parts: Annotated[list[DirectNamed] | None,
+                     Field(max_length=MAX_PARTS, description="All of them; without it, those that S3 has.")] = None
 
 
-class Part(answers.Answer):
+class DirectPart(answers.Answer):
     """A part that S3 has."""
 
     number: int
@@ -68,14 +69,14 @@ class Part(answers.Answer):
     etag: str
 
 
-class Upload(answers.Upload):
+class DirectUpload(answers.Upload):
     """An upload straight to S3, with the parts that are there."""
 
     part_size: int | None
-    parts: list[Part]
+    parts: list[DirectPart]
 
 
-class SignedPart(answers.Answer):
+class DirectSignedPart(answers.Answer):
     """Where a part goes: a request of this method, with these header fields at least."""
 
     number: int
@@ -85,10 +86,10 @@ class SignedPart(answers.Answer):
     size: Annotated[int | None, Field(description="How long the part has to be; null where any length is right.")]
 
 
-class Signed(answers.Answer):
+class DirectSigned(answers.Answer):
     """Where the parts go."""
 
-    parts: list[SignedPart]
+    parts: list[DirectSignedPart]
     expires_at: answers.Time
 
 
