@@ -125,8 +125,9 @@ class Incoming:
 class Delivery:
     """The files of one request, until they are published or thrown away."""
 
-    def __init__(self, receiver: Receiver, owner: str | None) -> None:
+    def __init__(self, receiver: Receiver, owner: str | None, most: int | None = None) -> None:
         self._receiver = receiver
+        self._most = most
         self._owner = owner or ""
         self._writers = ExitStack()
         self._incoming: list[Incoming] = []
@@ -147,7 +148,7 @@ class Delivery:
             room.check(size)
         storage = self._receiver.storages[target.rules.storage]
         fence = storage.fence()
-        key, writer = self._writers.enter_context(storage.stage(size))
+        key, writer = self._writers.enter_context(storage.stage(size, self._most))
         self._storages.append(storage)
         if fence:
             self._fence.add(fence)
@@ -261,9 +262,10 @@ class Receiver:
         self.clock = clock
 
     @contextmanager
-    def delivery(self, owner: str | None) -> Iterator[Delivery]:
-        """A delivery that keeps nothing unless it is published in the block."""
-        delivery = Delivery(self, owner)
+    def delivery(self, owner: str | None, most: int | None = None) -> Iterator[Delivery]:
+        """A delivery that keeps nothing unless it is published in the block. None of its files has more than ``most`` bytes, where that is
+        known beforehand."""
+        delivery = Delivery(self, owner, most)
         try:
             yield delivery
         finally:

@@ -42,9 +42,9 @@ class Staging:
         self._files = files
         self._clock = clock
 
-    def delivery(self) -> AbstractContextManager[Delivery]:
-        """The files of one request: keeps nothing unless :meth:`stage` is called in the block."""
-        return self._receiver.delivery(None)
+    def delivery(self, most: int | None = None) -> AbstractContextManager[Delivery]:
+        """The files of one request, none of more than ``most`` bytes: keeps nothing unless :meth:`stage` is called in the block."""
+        return self._receiver.delivery(None, most)
 
     def target(self, space: str, name: str) -> Target:
         """A file for this space. Raises NotFound where there is none."""

@@ -87,8 +87,9 @@ class Storage(Protocol):
         """The instance that the catalog has to know still alive when it commits a key that this process staged or began; None where the
         kernel's locks see to it."""
 
-    def stage(self, size: int | None) -> AbstractContextManager[tuple[Key, Writer]]:
-        """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it. For what comes whole."""
+    def stage(self, size: int | None, most: int | None = None) -> AbstractContextManager[tuple[Key, Writer]]:
+        """A new, empty blob under a key of its own, whose name is durable, and a writer that holds all of it. For what comes whole.
+        Where the size is not known, ``most`` may tell that it is no more than that."""
 
     def begin(self, size: int | None) -> AbstractContextManager[tuple[Key, DriverState]]:
         """A new, empty blob for an upload, durable, held for the block; writers for it come later."""

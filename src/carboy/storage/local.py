@@ -65,7 +65,7 @@ class LocalStorage:
         return None
 
     @contextmanager
-    def stage(self, size: int | None) -> Iterator[tuple[Key, LocalWriter]]:
+    def stage(self, size: int | None, most: int | None = None) -> Iterator[tuple[Key, LocalWriter]]:
         key, fd = self._births.do(None)
         writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
         try:

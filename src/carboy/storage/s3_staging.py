@@ -23,8 +23,8 @@ class StagedWriter(Filling[Part]):
 
     lease: str | None = None
 
-    def __init__(self, kit: Kit, key: Key, size: int | None) -> None:
-        super().__init__(kit, plan(size, kit.part, kit.objects.most_parts, alone=True), 0, size)
+    def __init__(self, kit: Kit, key: Key, size: int | None, most: int | None = None) -> None:
+        super().__init__(kit, plan(most if size is None else size, kit.part, kit.objects.most_parts, alone=True), 0, size)
         self._key = key
         self._upload: str | None = None
         self._whole = False

@@ -218,7 +218,7 @@ class Reception:
         digests = http.expected_digests({name.lower(): value for name, value in request.headers.items()})
         reader = FormReader(source, boundary, settings, digests)
         try:
-            with opened.services.staging.delivery() as delivery:
+            with opened.services.staging.delivery(reader.most) as delivery:
                 parts = list(self._parts(reader.files(), delivery))
                 staged = iter(opened.services.staging.stage(delivery) if any(incoming for _, _, incoming in parts) else ())
         except (BodyCut, TooSlow):

@@ -103,11 +103,13 @@ class _Parser:
 
 
 class FormReader:
-    """Reads one form. Fields go into ``pairs`` as they come, and into ``fields`` (the last of a name counts); files are the caller's."""
+    """Reads one form. Fields go into ``pairs`` as they come, and into ``fields`` (the last of a name counts); files are the caller's.
+    None of them has more than ``most`` bytes (None: no telling)."""
 
     def __init__(self, source: Source, boundary: str, settings: Settings, digests: Digests = ()) -> None:
         self.fields: dict[str, str] = {}
         self.pairs: list[tuple[str, str]] = []
+        self.most = source.remaining
         self._source = source
         self._settings = settings
         self._running = [(name, checksums.new(name), digest) for name, digest in digests]

@@ -68,7 +68,7 @@ def _store(call: Call, folder: Target) -> Placed:
     boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
     if boundary is None:
         raise InvalidRequest("No file uploaded")
-    with call.body() as source, call.services.receiver.delivery(call.principal.id) as delivery:
+    with call.body() as source, call.services.receiver.delivery(call.principal.id, source.remaining) as delivery:
         events = FormReader(source, boundary, call.services.settings, call.digests()).files()
         part = _find(events, "file")
         if part is None:

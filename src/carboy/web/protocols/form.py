@@ -54,7 +54,7 @@ def _path(folder: Target, name: str) -> str:
 
 def receive_form(call: Call, folder: Target, boundary: str, *, around: Around = uncounted) -> list[Placed]:
     """The files of the request's form take their places in the folder, all or none. ``around`` is held while they are published."""
-    with call.body() as source, call.services.receiver.delivery(call.principal.id) as delivery:
+    with call.body() as source, call.services.receiver.delivery(call.principal.id, source.remaining) as delivery:
         reader = FormReader(source, boundary, call.services.settings, call.digests())
         incoming = [_take(call, delivery, folder, part, events) for part, events in _named(reader)]
         if not incoming:

@@ -102,7 +102,7 @@ def compare(call: Call, upload: Upload, at: int, data: Iterator[bytes | memoryvi
 def deliver(call: Call, incoming: list[tuple[Part, Iterator[Event]]] | Iterator[tuple[Part, Iterator[Event]]],
             folder: Target, reader: FormReader) -> list[Placed]:
     """The whole files of a form take their places, all or none; what else it says is their metadata."""
-    with call.services.receiver.delivery(call.principal.id) as delivery:
+    with call.services.receiver.delivery(call.principal.id, reader.most) as delivery:
         taken: list[Incoming] = []
         for part, events in incoming:
             path = path_of(reader.fields.get("fullPath"), part.filename)
