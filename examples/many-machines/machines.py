@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,9 @@ class Node(Program):
         super().__init__(data.name, [*carboy("serve"), "--data", data, "--port", str(self.port), "--workers", "2"], folder, variables)
 
     def begin(self) -> None:
+        if self.pid:  # its workers may be there still
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         self.start(partial(listens, self.port))
 
     def __str__(self) -> str:
