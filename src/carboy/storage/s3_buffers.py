@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import mmap
 import os
 import tempfile
 import threading
@@ -26,7 +26,7 @@ class Budget:
         self._left = memory
         self._lock = threading.Lock()
         self._folder = folder
-        self._spare: list[bytearray] = []
+        self._spare: list[memoryview] = []
 
     def take(self, size: int) -> bool:
         with self._lock:
@@ -39,16 +39,21 @@ class Budget:
         with self._lock:
             self._left += size
 
-    def buffer(self, size: int) -> bytearray:
-        """One of that size with arbitrary content: memory that was in use is cheaper than new."""
+    def buffer(self, size: int) -> memoryview:
+        """One of that size with arbitrary content: memory that was in use is cheaper than new. Large ones are no part of the heap, which
+        would keep them in each thread's arena."""
+        if size < _PIECE:
+            return memoryview(bytearray(size))
         with self._lock:
             for index, spare in enumerate(self._spare):
                 if len(spare) == size:
                     return self._spare.pop(index)
-        return bytearray(size)
+        return memoryview(mmap.mmap(-1, size))
 
-    def spare(self, buffer: bytearray) -> None:
+    def spare(self, buffer: memoryview) -> None:
         """Take back a buffer that nobody reads any more."""
+        if len(buffer) < _PIECE:
+            return
         with self._lock:
             self._spare.insert(0, buffer)
             while sum(map(len, self._spare)) > _SPARE:
@@ -74,14 +79,15 @@ class Block:
         self._budget = budget
         self._capacity = capacity
         self._taken = 0
-        self._memory = bytearray()
+        self._memory = memoryview(b"")
+        self._sent = memoryview(b"")
         self._file: BinaryIO | None = None
 
     def write(self, data: memoryview | bytes) -> None:
         """Raises StorageFull where it has to go to a file and there is no room for it."""
         crc, end = checksums.crc64nvme(data, self.crc), self.size + len(data)
         if self._file is None and (end <= self._taken or self._grow(end)):
-            memoryview(self._memory)[self.size:end] = data
+            self._memory[self.size:end] = data
         else:
             self._spool(data)
         self.crc, self.size = crc, end
@@ -89,7 +95,7 @@ class Block:
     def pieces(self) -> Iterator[memoryview]:
         """The bytes, in pieces of at most 1 MiB, each valid until the next is asked for."""
         if self._file is None:
-            view = memoryview(self._memory)
+            view = self._memory
             yield from (view[at:min(at + _PIECE, self.size)] for at in range(0, self.size, _PIECE))
             return
         buffer = memoryview(bytearray(min(_PIECE, self.size)))
@@ -97,9 +103,13 @@ class Block:
             size = os.preadv(self._file.fileno(), [buffer[:min(_PIECE, self.size - at)]], at)
             yield buffer[:size]
 
-    def body(self) -> memoryview | io.RawIOBase:
-        """What a request sends: a new one for each."""
-        return memoryview(self._memory)[:self.size] if self._file is None else _File(self._file.fileno(), self.size)
+    def body(self) -> memoryview | _File:
+        """What a request sends, from its start; good until the next is asked for, or the block is closed."""
+        if self._file is not None:
+            return _File(self._file.fileno(), self.size)
+        self._sent.release()  # who sent it may still have it, in a cycle that is collected much later
+        self._sent = self._memory[:self.size]
+        return self._sent
 
     def close(self) -> None:
         """Nobody reads it any more. Repeatable."""
@@ -109,7 +119,7 @@ class Block:
 
     def _grow(self, size: int) -> bool:
         """Room in memory for so many bytes, where there may be some: a little at first, then all that can come."""
-        wanted = min(max(size, 2 * self._taken, _STEP), _PIECE)
+        wanted = _STEP if size <= _STEP else min(_PIECE, max(size, self._capacity))
         if size > _PIECE:
             wanted = max(size, self._capacity)
             if self._capacity > SPOOL_FROM:
@@ -117,59 +127,55 @@ class Block:
         if not self._budget.take(wanted - self._taken):
             return False
         self._taken = wanted
-        before, self._memory = self._memory, self._budget.buffer(wanted) if wanted > _PIECE else bytearray(wanted)
-        self._memory[:self.size] = memoryview(before)[:self.size]
+        before, self._memory = self._memory, self._budget.buffer(wanted)
+        self._memory[:self.size] = before[:self.size]
+        self._budget.spare(before)
         return True
 
     def _release(self) -> None:
+        self._sent.release()
         taken, self._taken = self._taken, 0
-        memory, self._memory = self._memory, bytearray()
+        memory, self._memory = self._memory, memoryview(b"")
         self._budget.give(taken)
-        if taken > _PIECE:
-            self._budget.spare(memory)
+        self._budget.spare(memory)
 
     def _spool(self, data: memoryview | bytes) -> None:
         try:
             if self._file is None:
                 self._file = self._budget.file()
-                _write_all(self._file, memoryview(self._memory)[:self.size])
+                _write_all(self._file, self._memory[:self.size])
                 self._release()
             _write_all(self._file, data)
         except OSError as error:
             raise _disk_error(error) from error
 
 
-class _File(io.RawIOBase):
-    """A file of a part as a request's body. It gives more at once than is asked for, which its only reader passes on as it is."""
+class _File:
+    """A file of a part as a request's body: its length is known, it gives pieces, and may be sent again from the start."""
 
     def __init__(self, fd: int, size: int) -> None:
-        super().__init__()
-        self._fd, self._size, self._at = fd, size, 0
-        self._buffer = memoryview(bytearray(min(_PIECE // 4, size)))
+        self._fd, self._size = fd, size
 
     def __len__(self) -> int:
         return self._size
 
-    def read(self, size: int = -1) -> memoryview:
-        got = os.preadv(self._fd, [self._buffer[:min(len(self._buffer), self._size - self._at)]], self._at) if size else 0
-        self._at += got
-        return self._buffer[:got]
+    def __iter__(self) -> Iterator[memoryview]:
+        buffer, at = memoryview(bytearray(min(_PIECE // 4, self._size))), 0
+        while at < self._size:
+            got = os.preadv(self._fd, [buffer[:self._size - at]], at)
+            if not got:
+                raise OSError("a temporary file is cut")
+            yield buffer[:got]
+            at += got
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence] + offset
-        return self._at
+    def seek(self, offset: int) -> None:
+        """Each iteration begins at the start."""
 
     def tell(self) -> int:
-        return self._at
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
+        return 0
 
 
-def _write_all(file: BinaryIO, data: memoryview | bytes | bytearray) -> None:
+def _write_all(file: BinaryIO, data: memoryview | bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[file.write(view):]

@@ -17,6 +17,7 @@ from carboy.errors import ConfigError
 
 Answer = dict[str, Any]
 Check = Callable[[], None]
+_SIGNER = "s3v4-uncopied"
 THREADS = 32
 """How many calls a process makes at once for parts."""
 
@@ -135,10 +136,25 @@ def _make(settings: S3StorageSettings) -> Any:
         s3={"payload_signing_enabled": False, **style}, parameter_validation=False)
     region = settings.region or session.get_config_variable("region") or "us-east-1"
     try:
-        return session.create_client("s3", region_name=region, endpoint_url=settings.endpoint or None, verify=settings.ca or None,
-                                     config=config)
+        client = session.create_client("s3", region_name=region, endpoint_url=settings.endpoint or None, verify=settings.ca or None,
+                                       config=config)
     except (ValueError, OSError) as error:
         raise ConfigError(f"a storage in S3 can't be set up: {error}", setting="storages") from error
+    _sign_without_copying(client)
+    return client
+
+
+def _sign_without_copying(client: Any) -> None:
+    """Where awscrt is installed, botocore signs by it, and gives it a copy of the body, which is not signed. Requests with large bodies
+    are signed by botocore itself."""
+    from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
+    AUTH_TYPE_MAPS.setdefault(_SIGNER, S3SigV4Auth)
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"choose-signer.s3.{operation}", _chosen_signer)
+
+
+def _chosen_signer(signature_version: str, **_: Any) -> str | None:
+    return _SIGNER if signature_version == "s3v4" else None
 
 
 def _pauses() -> Iterator[float]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
+from carboy.errors import StorageUnavailable
+
 T = TypeVar("T")
 
 
@@ -24,7 +26,10 @@ class Threads:
         with self._lock:
             if self._made is None or self._made[0] != os.getpid():
                 self._made = (os.getpid(), ThreadPoolExecutor(self._most, thread_name_prefix="s3"))
-            return self._made[1].submit(job)
+            try:
+                return self._made[1].submit(job)
+            except RuntimeError:
+                raise StorageUnavailable("the process is about to end", reason="busy") from None
 
     def close(self) -> None:
         """When nothing is under way. Repeatable; they may be used again."""
