@@ -19,7 +19,7 @@ from storages import Begun, s3_storage
 from carboy import checksums
 from carboy.errors import BytesMissing, CarboyError, NotFound, RangeBusy, StorageFailed
 from carboy.model import Key, Span, key_for, new_id
-from carboy.storage.base import OnDisk, Storage, no_fragments, Vouches
+from carboy.storage.base import OnDisk, Storage, Vouches, no_fragments
 from carboy.storage.local import LocalStorage
 
 LOCAL: dict[str, Callable[[Path], LocalStorage]] = {

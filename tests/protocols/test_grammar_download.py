@@ -18,7 +18,7 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from carboy.checksums import crc64nvme
 from carboy.config import Settings, SpaceSettings
-from carboy.errors import BytesMissing, InvalidRequest, PreconditionFailed, RangeNotSatisfiable
+from carboy.errors import BytesMissing, InvalidRequest, PreconditionFailed, RangeNotSatisfiable, StorageFailed
 from carboy.model import Blob, File, Key, Span, Version
 from carboy.storage.local import LocalStorage
 from carboy.web.download import PIECE, respond
@@ -330,9 +330,22 @@ def test_missing_bytes_are_told_before_anything_is_sent(bench: Bench, damage: st
         path.unlink()
     else:
         os.truncate(path, 199)
-    for storage in (bench.storage, Bucket({} if damage == "gone" else {file.blob.key: SMALL[:199]})):
+    asked = {"Range": field} if field else {}
+    with pytest.raises(BytesMissing):
+        bench.ask(file, method=method, **asked)
+    bucket = Bucket({} if damage == "gone" else {file.blob.key: SMALL[:199]})
+    if damage == "gone" or not field or method == "HEAD":
+        with pytest.raises(StorageFailed):
+            bench.ask(file, method=method, storage=bucket, **asked)
+    else:
+        assert SMALL[:1] in bench.read(bench.ask(file, storage=bucket, **asked)), "such a storage isn't asked for more than is wanted"
+
+
+def test_a_range_past_what_a_bucket_has_is_told_before_anything_is_sent(bench: Bench) -> None:
+    file = bench.file(SMALL)
+    for content in ({}, {file.blob.key: SMALL[:199]}):
         with pytest.raises(BytesMissing):
-            bench.ask(file, method=method, storage=storage, **({"Range": field} if field else {}))
+            bench.ask(file, storage=Bucket(content), Range="bytes=190-199")
 
 
 # --- the proxy in front ---
