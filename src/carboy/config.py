@@ -164,10 +164,12 @@ class Settings(BaseSettings):
     classic_s3: str = Field("", description="The space of the classic `/upload-s3`, whose storage is in S3; empty is the first "
                                             "such space.")
     direct_expiry: float = Field(3600.0, ge=1, le=7 * 86400, description="How long an address is good that a client may send a file, or a "
-                                                                         "part of one, to in S3; a request that began in time may take longer.")
+                                                                         "part of one, to in S3; a request that began in time may take "
+                                                                         "longer.")
     spaces: dict[str, SpaceSettings] = Field(default_factory=lambda: {"main": SpaceSettings()},
                                              description="The spaces by name; `main` is always there.")
-    storages: dict[str, S3StorageSettings] = Field(default_factory=dict, description="Storages by name, besides `local`, which is always there.")
+    storages: dict[str, S3StorageSettings] = Field(default_factory=dict,
+                                                   description="Storages by name, besides `local`, which is always there.")
     admin_token: str = Field("", repr=False, description="The first token, of at least 32 characters; empty makes one at the first start.")
     log_format: Literal["text", "json"] = Field("text", description="How log lines look.")
     access_log: bool = Field(False, description="Log one line for each request.")
