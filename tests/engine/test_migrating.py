@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -243,3 +244,20 @@ def test_killed_in_the_middle_it_goes_on(engine: Stores, source: str, target: st
 
     eventually(nothing_is_left_over)
     assert engine.findings() == []
+
+
+def test_asked_to_stop_it_gives_up_what_is_on_its_way(engine: Stores, tmp_path: Path) -> None:
+    engine.add("big", BIG, "local")
+    for number in range(20):
+        engine.add(f"{number}", os.urandom(1000), "local")
+    (tmp_path / "carboy.toml").write_text(engine.config())
+    command = [sys.executable, "-m", "carboy.cli.main", "migrate", "--space", "local", "--to", "one", "--config", str(tmp_path / "carboy.toml")]
+    running = subprocess.Popen([*command, "--rate", "100kB"], env={**os.environ, **engine.s3.env}, stdout=subprocess.PIPE, text=True)
+    eventually(lambda: engine.services.catalog.instances())
+    running.send_signal(signal.SIGINT)
+    told, _ = running.communicate(timeout=60)
+    left = engine.services.migrator.left("local", "one").blobs
+    assert (running.returncode, left > 0) == (1, True), "all of it takes 90 s"
+    assert f"{left} contents of 'local' are still elsewhere: run it again" in told
+    assert subprocess.run(command, env={**os.environ, **engine.s3.env}, check=False).returncode == 0
+    assert engine.read("big", "local") == BIG

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,15 +32,28 @@ _EVERY = 100
 def migrate(space: str, to: str, dry_run: bool, rate: int | None, json_: bool, config: Path | None, data: Path | None) -> None:
     """Copy all contents of a space to another storage, prove each, and switch to it, beside a running server.
 
-    Older contents, the trash and staged files included. Run again, it goes on where it ended. Exit code 1 where something was left out.
+    Older contents, the trash and staged files included. Run again, it goes on where it ended. Exit code 1 where something was left out, or
+    it was stopped.
     """
-    with opened(config, data) as services:
-        told = _Told(json_)
-        for moved in services.migrator.run(space, to, dry_run=dry_run, rate=rate):
+    told = _Told(json_)
+    with opened(config, data) as services, _until_told() as stop:
+        for moved in services.migrator.run(space, to, dry_run=dry_run, rate=rate, stop=stop):
             told.tell(moved)
         _summarise(services, space, to, told, dry_run)
-    if told.left_out:
+    if told.left_out or stop.is_set():
         raise SystemExit(1)
+
+
+@contextmanager
+def _until_told() -> Iterator[Event]:
+    """Set by Ctrl-C or SIGTERM: what is on its way is given up, and what was done is told."""
+    stop = Event()
+    before = {one: signal.signal(one, lambda *_: stop.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 class _Told:

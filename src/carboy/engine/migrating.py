@@ -71,7 +71,8 @@ class Migrator:
     def left(self, space: str, to: str) -> Left:
         """What is not there yet."""
         self._target(space, to)
-        return Left(sum(len(page) for page in self._pages(space, to)), sum(storage != to for storage in self._under_way(space)))
+        blobs = sum(len(page) for page in self._pages(space, to, limit=1000))
+        return Left(blobs, sum(storage != to for storage in self._under_way(space)))
 
     def _target(self, space: str, to: str) -> Storage:
         if space not in self._settings.spaces:
@@ -80,9 +81,9 @@ class Migrator:
             raise InvalidRequest(f"there is no storage {to!r}; there is {', '.join(self._storages)}")
         return self._storages[to]
 
-    def _pages(self, space: str, to: str) -> Iterator[list[Blob]]:
+    def _pages(self, space: str, to: str, limit: int = PAGE) -> Iterator[list[Blob]]:
         after: str | None = None
-        while page := self._catalog.blobs_apart(space, to, after=after, limit=PAGE):
+        while page := self._catalog.blobs_apart(space, to, after=after, limit=limit):
             yield page
             after = page[-1].id
 
@@ -161,10 +162,10 @@ def _name(blob: Blob) -> str:
     return f"{blob.storage}:{blob.key}"
 
 
-def _all_of(done: Iterable[Moved | Exception | None]) -> list[Moved]:
-    """Those that were moved, or raises the first error, once all have ended."""
+def _all_of(done: Iterable[Moved | Exception | None]) -> Iterator[Moved]:
+    """Those that were moved; then raises the first error."""
     ended = list(done)
+    yield from (one for one in ended if isinstance(one, Moved))
     for one in ended:
         if isinstance(one, Exception):
             raise one
-    return [one for one in ended if isinstance(one, Moved)]
