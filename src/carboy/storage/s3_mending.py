@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from carboy.errors import CarboyError, StorageFailed
 from carboy.model import Fragment, Key
+from carboy.storage.s3_client import Check
 from carboy.storage.s3_filling import Kit
 from carboy.storage.s3_multiparts import Part
 from carboy.storage.s3_parts import MIN_PART
@@ -29,10 +30,13 @@ class _Run:
 
 
 class Mending:
-    """Makes the object of ``key`` whole; nobody else does at the same time. Whoever begins anew goes on from where this one came."""
+    """Makes the object of ``key`` whole; nobody else does at the same time. ``check`` raises where that is not sure any more.
+    Whoever begins anew goes on from where this one came."""
 
-    def __init__(self, kit: Kit, key: Key, size: int, etag: str, fragments: Sequence[Fragment], left_out: Sequence[Fragment]) -> None:
+    def __init__(self, kit: Kit, key: Key, size: int, etag: str, fragments: Sequence[Fragment], left_out: Sequence[Fragment],
+                 check: Check) -> None:
         self._kit = kit
+        self._check = check
         self._key = key
         self._size = size
         self._etag = etag
@@ -49,7 +53,7 @@ class Mending:
         try:
             for run in self._runs:
                 self._add(run)
-            self._kit.objects.complete(self._key, self._upload, self._parts, fresh=False)
+            self._kit.objects.complete(self._key, self._upload, self._parts, fresh=False, check=self._check)
         except CarboyError:
             self._kit.objects.abort(self._key, self._upload)
             raise
@@ -71,12 +75,13 @@ class Mending:
             self._kit.join(run.pieces, block)
             for data in read(self._kit.objects, self._key, run.start, end, etag=self._etag):
                 block.write(data)
-            return self._kit.objects.part(self._key, self._upload, len(self._parts) + 1, block)
+            return self._kit.objects.part(self._key, self._upload, len(self._parts) + 1, block, check=self._check)
         finally:
             block.close()
 
     def _copied(self, start: int, end: int) -> Part:
-        part = self._kit.objects.copy_part(self._key, self._upload, len(self._parts) + 1, self._key, start, end, etag=self._etag)
+        part = self._kit.objects.copy_part(self._key, self._upload, len(self._parts) + 1, self._key, start, end, etag=self._etag,
+                                           check=self._check)
         if part is None:
             raise StorageFailed("S3 has other bytes than it was sent", key=self._key)
         return part

@@ -10,6 +10,7 @@ from typing import Any
 
 from carboy.errors import BytesMissing, StorageFailed
 from carboy.model import Fragment, Key
+from carboy.storage.base import Hold
 from carboy.storage.s3_filling import Kit
 from carboy.storage.s3_mending import Mending
 from carboy.storage.s3_multiparts import Part
@@ -41,7 +42,7 @@ class Sealing:
     held, or raises RangeBusy."""
 
     def __init__(self, kit: Kit, key: Key, size: int, state: Mapping[str, Any], fragments: Sequence[Fragment],
-                 alone: Callable[[], AbstractContextManager[object]]) -> None:
+                 alone: Callable[[], AbstractContextManager[Hold]]) -> None:
         self._kit = kit
         self._alone = alone
         self._key = key
@@ -98,8 +99,8 @@ class Sealing:
         groups = list(self._groups())
         stuck = self._stuck(groups)
         if stuck:
-            with self._alone():
-                self._mend(upload, groups, [piece for group in stuck for piece in group.fragments])
+            with self._alone() as hold:
+                self._mend(upload, groups, [piece for group in stuck for piece in group.fragments], hold)
         elif all(group.part for group in groups) or not self._is_there():
             self._join(upload, groups)
 
@@ -112,7 +113,7 @@ class Sealing:
             raise
         self._kit.objects.complete(self._key, upload, parts)
 
-    def _mend(self, upload: str, groups: Sequence[Group], left_out: Sequence[Fragment]) -> None:
+    def _mend(self, upload: str, groups: Sequence[Group], left_out: Sequence[Fragment], hold: Hold) -> None:
         head = self._kit.objects.head(self._key)
         if head is None:
             kept = [group for group in groups if group.fragments[0] not in left_out]
@@ -121,7 +122,7 @@ class Sealing:
         if head is None or head.size not in (self._size, self._size - sum(one.end - one.start for one in left_out)):
             raise StorageFailed("S3 has other bytes than it was sent", key=self._key, size=self._size)
         if head.size < self._size:
-            Mending(self._kit, self._key, self._size, head.etag, self._fragments, left_out).run()
+            Mending(self._kit, self._key, self._size, head.etag, self._fragments, left_out, hold.check).run()
 
     def _groups(self) -> Iterator[Group]:
         """Parts as they are, and pieces put together so that all but the last are allowed as parts, where that can be."""
