@@ -17,7 +17,7 @@ run: $(VENV)/.run ## start a server on http://127.0.0.1:8080; ARGS="--port 9000 
 	@exec $(bin)/carboy serve $(ARGS)
 
 test: services $(VENV)/.test ## run the tests; ARGS="tests/test_cli.py -x"
-	@$(bin)/python -m pytest $(ARGS)
+	@$(bin)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.check ## lint, types and import directions
 	@$(bin)/ruff check .
