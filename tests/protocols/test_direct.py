@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import wire
+from browsing import Browser
 from faults.proxy import Fault, Proxy
 from faults.s3_faults import done_but_500, lose_answer, reset_before, slow_down
 from fixtures_s3 import S3Server
@@ -512,6 +513,15 @@ def test_uppy_cancels(direct: Directly) -> None:
     answer = direct.ask("DELETE", f"/direct/main/s3/multipart/{id}?key={id}", who="ann")
     assert (answer.status, answer.json()) == (200, {})
     assert direct.ask("GET", f"/direct/main/s3/multipart/{id}/1", who="ann").status == 410
+
+
+def test_no_other_site_begins_an_upload(moto: Directly) -> None:
+    """A GET does, which a browser would send with its cookie for any site."""
+    browser, target = Browser(moto).sign_in("ann"), f"/direct/main/s3/params?filename={name()}"
+    assert browser.ask("GET", target, {"Sec-Fetch-Site": "cross-site"}).status == 403
+    assert browser.ask("GET", target, {"Origin": "https://evil.example"}).status == 403
+    assert browser.ask("GET", target, {"Sec-Fetch-Site": "same-origin"}).status == 200
+    assert moto.ask("GET", target, {"Sec-Fetch-Site": "cross-site"}, who="ann").status == 200, "a token is no cookie"
 
 
 def test_anybody_where_anybody_may_write(direct: Directly) -> None:
