@@ -144,6 +144,7 @@ def test_known_bytes_are_compared_and_never_written() -> None:
     pump.feed(b"abcdefghij")
     assert sink.written == [(0, 2), (4, 6), (8, 10)]
     assert pump.spans() == [Span(0, 2, checksums.crc64nvme(b"ab")), Span(4, 6, checksums.crc64nvme(b"ef")), Span(8, 10, checksums.crc64nvme(b"ij"))]
+    assert pump.compared
 
 
 def test_other_bytes_in_a_known_place_are_refused_and_named() -> None:
@@ -159,8 +160,10 @@ def test_what_became_known_later_is_compared_from_there_on() -> None:
     sink = Memory(b"......gh")
     pump = Pump(sink)
     pump.feed(b"abcd")
+    assert not pump.compared
     pump.know([Span(0, 3), Span(6, 8)])
     pump.feed(b"efgh")
+    assert pump.compared
     assert sink.written == [(0, 4), (4, 6)]
     assert [(span.start, span.end) for span in pump.spans()] == [(0, 6)]
 

@@ -124,6 +124,7 @@ class Pump:
     ``known`` lists recorded spans: bytes inside them are compared and never written (BytesDiffer if they differ); all
     others go to ``sink`` and, with their CRC-64/NVME, into spans. More than ``limit`` bytes raise TooLarge. The digests
     named run over all bytes. With ``head`` the first bytes are kept for telling the media type.
+    ``compared`` tells whether any were recorded before, and so not written.
     """
 
     def __init__(self, sink: Sink, *, at: int = 0, known: Sequence[Span] = (), limit: int | None = None,
@@ -137,6 +138,7 @@ class Pump:
         self._from = at
         self._crc = 0
         self.head = b""
+        self.compared = False
         self.know(known)
 
     @property
@@ -213,6 +215,7 @@ class Pump:
                 self._take(data[:size])
             else:
                 self._cut()
+                self.compared = True
                 size = min(len(data), span.end - self._position)
                 if not self._sink.compare(data[:size]):
                     raise BytesDiffer("bytes that were already received came with another content",

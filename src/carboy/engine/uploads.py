@@ -205,7 +205,7 @@ class Uploads:
                 raise
             self._salvage(writing)
         if writing.progress.due:
-            writing.placed = self.complete(writing.progress)
+            writing.placed = self.complete(writing.progress, head=None if pump.compared else pump.head)
         elif upload.partial:
             self._tell_those_of(upload.id)
 
@@ -292,14 +292,17 @@ class Uploads:
 
     # --- ending ---
 
-    def complete(self, progress: Progress, *, blob: Blob | None = None) -> Placed:
-        """A covered upload becomes its file; repeatable. Raises UnsupportedType, PreconditionFailed or PathConflict, and
-        then the bytes stay until the upload expires; DigestMismatch, and then the upload has failed for good."""
+    def complete(self, progress: Progress, *, blob: Blob | None = None, head: bytes | None = None) -> Placed:
+        """A covered upload becomes its file; repeatable. ``head`` is what it begins with, where that was just written.
+
+        Raises UnsupportedType, PreconditionFailed or PathConflict, and then the bytes stay until the upload expires; DigestMismatch, and
+        then the upload has failed for good."""
         upload = progress.upload
         storage = self.storages[upload.storage]
         rules = self._rules(upload.space)
         blob = self._proved(upload, blob or self._blob(progress), storage)
-        head = b"".join(storage.read(blob.key, Span(0, min(blob.size, streams.HEAD_SIZE))))
+        if head is None or len(head) < min(blob.size, streams.HEAD_SIZE):
+            head = b"".join(storage.read(blob.key, Span(0, min(blob.size, streams.HEAD_SIZE))))
         target = self._target(upload, rules)
         now = self.clock()
         placement = target.placement(blob, limits.media_type(head, target.name, rules))
