@@ -13,7 +13,7 @@ from fixtures_postgres import PostgresServer
 from fixtures_s3 import S3Server
 
 from carboy.catalog.postgres_facts import facts
-from carboy.cli.doctor import catalog, postgres
+from carboy.cli.doctor import catalog, postgres, settings
 from carboy.cli.main import main
 from carboy.config import Settings
 from carboy.storage.s3_probe import cors, skew
@@ -109,6 +109,11 @@ def test_contents_in_a_storage_without_settings() -> None:
     assert (found.status, "3 contents of 4 bytes" in found.what, "storages.old" in found.advice) == ("problem", True, True)
 
 
+def test_variables_of_storages_are_known() -> None:
+    names = {"CARBOY_STORAGES__BULK__BUCKET": "x", "CARBOY_STORAGES__BULK__BUKKET": "x", "CARBOY_SPACES__MAIN__STORAGE": "bulk"}
+    assert ["BUKKET" in found.what for found in settings.unknown_variables(names)] == [True]
+
+
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 
@@ -135,12 +140,12 @@ def test_a_database_that_wont_do(postgres_server: PostgresServer) -> None:
     found = facts(postgres_server.new_database())
     assert (found.encoding, found.is_standby, found.connections > 20, abs(found.ahead) < 60) == ("UTF8", False, True, True)
     well = replace(found, fsync=True, full_page_writes=True, synchronous_commit=True)
-    settings = Settings()
-    assert list(postgres.kept(well, settings)) == []
+    given = Settings()
+    assert list(postgres.kept(well, given)) == []
     for wrong in ({"fsync": False}, {"full_page_writes": False}, {"synchronous_commit": False}, {"encoding": "SQL_ASCII"}, {"is_standby": True}):
-        [one] = postgres.kept(replace(well, **wrong), settings)  # type: ignore[arg-type]
+        [one] = postgres.kept(replace(well, **wrong), given)  # type: ignore[arg-type]
         assert one.status == "problem" and one.advice
-    assert list(postgres.kept(replace(well, synchronous_commit=False), settings.model_copy(update={"durability": "relaxed"}))) == []
+    assert list(postgres.kept(replace(well, synchronous_commit=False), given.model_copy(update={"durability": "relaxed"}))) == []
     assert postgres.version(replace(found, number=120_009, version="12.9")).status == "problem"
     assert [postgres.connections(97, workers, 16).status for workers in (1, 3, 4, 6, 7)] == ["ok", "ok", "warning", "warning", "problem"]
     assert [postgres.clock(ahead).status for ahead in (0.1, -3.0)] == ["ok", "warning"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from carboy.cli.doctor.finding import Finding, ok, problem, warning
-from carboy.config import Settings, SpaceSettings
+from carboy.config import S3StorageSettings, Settings, SpaceSettings
 from carboy.errors import ConfigError
 from carboy.web.tls import context_of
 
@@ -35,14 +35,18 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Variables that look like settings: the server passes them over."""
     known = {_PREFIX + name.upper() for name in Settings.model_fields}
     for name in sorted(environ):
-        if name.startswith(_PREFIX) and name not in known | _NOT_SETTINGS and not _is_of_a_space(name):
+        if name.startswith(_PREFIX) and name not in known | _NOT_SETTINGS and not _is_nested(name):
             near = difflib.get_close_matches(name, known, 1)
             yield warning("settings", f"{name} is no setting, and passed over", f"{near[0]} is meant?" if near else "see docs/settings.md")
 
 
-def _is_of_a_space(name: str) -> bool:
-    match = re.fullmatch(r"CARBOY_SPACES__[A-Z0-9][A-Z0-9_-]*?__(\w+)", name)
-    return match is not None and match[1].lower().partition("__")[0] in SpaceSettings.model_fields
+def _is_nested(name: str) -> bool:
+    """Whether it is a setting of a space or of a storage."""
+    for group, fields in (("SPACES", SpaceSettings.model_fields), ("STORAGES", S3StorageSettings.model_fields)):
+        match = re.fullmatch(rf"CARBOY_{group}__[A-Z0-9][A-Z0-9_-]*?__(\w+)", name)
+        if match is not None and match[1].lower().partition("__")[0] in fields:
+            return True
+    return False
 
 
 def _unsafe(settings: Settings) -> Iterator[Finding]:
