@@ -167,6 +167,7 @@ def test_the_storage_gives_the_bytes_itself(site: Server) -> None:
     shown = site.request("HEAD", "/files/away/small.txt")
     assert (shown.status, shown.header("Content-Length")) == (200, str(len(SMALL)))
     assert headers["content-type"] == shown.header("Content-Type")
+    assert headers["cache-control"] == "private, no-cache"
     assert headers["content-disposition"] == shown.header("Content-Disposition")
 
 

@@ -157,7 +157,8 @@ class S3Storage(S3Direct):
         if not self.settings.redirect:
             return None
         return self.objects.client.presigned("get_object", self.settings.redirect_expiry, Key=self.settings.prefix + key,
-                                             ResponseContentType=media_type, ResponseContentDisposition=disposition)
+                                             ResponseContentType=media_type, ResponseContentDisposition=disposition,
+                                             ResponseCacheControl="private, no-cache")
 
     # --- inside ---
 
