@@ -56,8 +56,10 @@ class Sealing:
         """Raises BytesMissing where bytes are neither among the fragments nor there already, StorageFailed where S3 has lost some."""
         if not self._size and self._begun:
             self._empty()
-        elif not self._size or not self._covered() or self._is_whole():
+        elif not self._size or not self._covered():
             self._there()
+        elif self._is_whole():
+            return  # S3 has confirmed it by its checksum before the fragment was recorded
         elif not self._upload:
             self._put()
         else:
