@@ -97,6 +97,7 @@ def test_a_backup_folder_can_be_started_as_it_is(server: ServerFactory, elsewher
     assert carboy("backup", elsewhere / "backup", "--copy", "--data", one.data).exit_code == 0
     other = server(data=elsewhere / "backup", token=one.token)
     assert other.request("GET", "/files/main/a").body == b"saved"
+    assert other.request("PUT", "/files/main/b", body=b"new").status == 201
     other.stop()
     assert "used as a data folder" in carboy("backup", elsewhere / "backup", "--data", one.data).stderr
 
