@@ -62,6 +62,8 @@ class S3StorageSettings(BaseModel):
     bucket: str = Field(min_length=1, description="The bucket; it has to be there.")
     prefix: str = Field("", description="What the names of all objects begin with, such as `carboy/`.")
     endpoint: str = Field("", description="The address of the S3 server; empty is AWS.")
+    public_endpoint: str = Field("", description="Its address for clients who are sent there, by redirects and direct uploads; "
+                                                 "empty is `endpoint`.")
     region: str = Field("", description="The region; empty is what the AWS tools are set up with, else `us-east-1`.")
     style: Literal["auto", "path", "virtual"] = Field("auto", description="Whether the bucket stands in the path or in the host's name.")
     part_size: Size = Field(8 * 2**20, ge=5 * 2**20, le=2**30,

@@ -497,6 +497,14 @@ def test_an_address_gives_the_bytes_with_name_and_type(open_storage: Open) -> No
     assert open_storage().address(key, media_type="text/x-test", disposition="inline") is None
 
 
+def test_addresses_are_signed_for_the_name_that_clients_know(open_storage: Open) -> None:
+    storage = open_storage(redirect=True, public_endpoint="https://s3.example")
+    key = stored(storage, b"hello")
+    address = storage.address(key, media_type="text/x-test", disposition="inline")
+    assert address and address.startswith("https://s3.example/")
+    assert content(storage, key) == b"hello"
+
+
 def test_sealing_that_another_is_mending_waits_for_it(storage: S3Storage) -> None:
     data = os.urandom(15 * MIB)
     upload = written(storage, data, [6 * MIB, 7 * MIB], len(data), [0, 2, 1])

@@ -11,7 +11,7 @@ from carboy import streams
 from carboy.config import Settings
 from carboy.engine.checkpoints import Checkpoints
 from carboy.engine.receive import Digests
-from carboy.errors import BytesDiffer, CommitUnknown, TooLarge
+from carboy.errors import BytesDiffer, CommitUnknown, StorageUnavailable, TooLarge
 from carboy.model import Chunk, Fragment, Key, Placed, Progress, Span, Upload
 from carboy.storage.base import Storage, Writer
 
@@ -106,8 +106,13 @@ class Writing:
         self._held = end
 
     def _settle(self, chunk: Chunk | None) -> None:
-        self._checkpoints.settle()
-        self._save(self._pump.spans(), chunk, last=True)
+        try:
+            self._checkpoints.settle()
+            self._save(self._pump.spans(), chunk, last=True)
+        except StorageUnavailable:
+            if not self._whole:
+                self._save([])  # what the storage has taken nonetheless
+            raise
 
     def _save(self, spans: list[Span], chunk: Chunk | None = None, *, last: bool = False) -> None:
         kept = self._writer.keep(spans, last=last)

@@ -39,6 +39,7 @@ class S3Client:
         self.bucket = settings.bucket
         self._lock = threading.Lock()
         self._made: tuple[int, Any] | None = None
+        self._public: Any = None
 
     def call(self, operation: str, *, expect: Collection[str] = (), check: Check | None = None, deadline: float | None = None,
              **params: Any) -> Answer:
@@ -87,7 +88,17 @@ class S3Client:
 
     def presigned(self, operation: str, expiry: float, **params: Any) -> str:
         """An address that does this operation for whoever has it, for that many seconds. Asks nobody."""
-        return str(self.client().generate_presigned_url(operation, Params={"Bucket": self.bucket, **params}, ExpiresIn=int(expiry)))
+        return str(self._signer().generate_presigned_url(operation, Params={"Bucket": self.bucket, **params}, ExpiresIn=int(expiry)))
+
+    def _signer(self) -> Any:
+        """Signs for the address that clients use. It connects to nothing, so it serves all processes."""
+        public = self.settings.public_endpoint
+        if not public or public == self.settings.endpoint:
+            return self.client()
+        with self._lock:
+            if self._public is None:
+                self._public = _make(self.settings.model_copy(update={"endpoint": public}))
+            return self._public
 
     def close(self) -> None:
         """Let the connections go. Repeatable; the next call makes new ones."""
