@@ -15,21 +15,23 @@ from pathlib import Path
 
 import psycopg
 from faults.disk import until
+from faults.proxy import Proxy
 from faults.runner import Answer, Client, Server
 from faults.s3_lab import storage_environment
+from fixtures_postgres import PostgresServer
 from fixtures_s3 import S3Server
 
 BUSY = {"range_busy", "interrupted", "busy", "storage_unavailable", "catalog_unavailable"}
 
 
 class Cluster:
-    """``count`` nodes over one database and one bucket. ``settings`` are environment variables for all of them."""
+    """``count`` nodes over a new database and a new bucket, which they reach by the proxy. ``settings`` are environment variables for all."""
 
-    def __init__(self, folder: Path, count: int, database: str, s3: S3Server, bucket: str, *, workers: int = 1, endpoint: str = "",
+    def __init__(self, folder: Path, count: int, postgres: PostgresServer, s3: S3Server, proxy: Proxy, *, workers: int = 1,
                  settings: Mapping[str, object] | None = None) -> None:
-        self.s3, self.bucket = s3, bucket
-        self._database = database
-        environment = {**storage_environment(s3, bucket, endpoint or s3.endpoint), "CARBOY_DATABASE": database, **(settings or {})}
+        self.postgres, self.s3, self.proxy, self.bucket = postgres, s3, proxy, s3.new_bucket()
+        self._database = postgres.new_database()
+        environment = {**storage_environment(s3, self.bucket, proxy.url), "CARBOY_DATABASE": self._database, **(settings or {})}
         self.nodes = [Server(folder / f"node{number}", folder / f"node{number}.log", workers=workers, settings=environment)
                       for number in range(count)]
         self._outside = Server(folder / "outside", folder / "outside.log", settings=environment)
@@ -137,7 +139,7 @@ class Strikes:
         self.counts: dict[str, int] = {}
         self._kinds: dict[str, tuple[Callable[[Server], None], int]] = {
             "kill": (self._kill, 3), "kill worker": (self._kill_worker, 3), "restart": (self._restart, 2), "stop": (self._stop, 3),
-            "stop worker": (self._stop_worker, 2), "stop beyond expiry": (self._stop_long, 1)}
+            "stop worker": (self._stop_worker, 2), "stop beyond expiry": (self._stop_long, 1), "restart database": (self._restart_database, 2)}
 
     def run(self, seconds: float, stop: threading.Event) -> None:
         """One strike after the other, until the time is over."""
@@ -161,6 +163,12 @@ class Strikes:
     def _restart(self, node: Server) -> None:
         node.stop()
         self._cluster.restart(node)
+
+    def _restart_database(self, node: Server) -> None:
+        """As in a crash: all connections are cut, what was not committed is gone."""
+        self._cluster.postgres.stop()
+        time.sleep(self._chance.uniform(0, 1))
+        self._cluster.postgres.start()
 
     def _stop(self, node: Server) -> None:
         self._stopped(node.processes(), self._chance.uniform(0.2, 3))

@@ -1,4 +1,4 @@
-"""Many nodes on one PostgreSQL database and one S3 bucket, struck under load: killed, stopped, restarted.
+"""Many nodes on one PostgreSQL database and one S3 bucket, struck under load: killed, stopped, restarted; and the database, and S3's answers.
 
     python tests/faults/nodes.py --rounds 4 --seconds 60 --nodes 3 --json nodes.json
 
@@ -35,12 +35,16 @@ from faults.cluster import Cluster, Spray, Strikes, answered
 from faults.disk import MIB, until
 from faults.journal import Content, Journal
 from faults.load import Load
+from faults.proxy import Proxy
 from faults.runner import Server, request_head
+from faults.s3_faults import CUTS, REFUSALS
 from faults.sequential import Sequential
 from fixtures_postgres import running_postgres
 from fixtures_s3 import of_swift, running_swift
 
 LARGEST = 15 * MIB
+NEXT = 64 * 2**10
+FAULTS = (*REFUSALS, *CUTS)
 
 
 @dataclass(slots=True)
@@ -51,14 +55,15 @@ class Round:
     nodes: int
     seed: int
     strikes: dict[str, int] = field(default_factory=dict)
+    s3_faults: int = 0
     told: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-def run_round(cluster: Cluster, turn: Round, seconds: float, *, clients: int = 6, budget: int = 512 * MIB,
+def run_round(cluster: Cluster, turn: Round, seconds: float, *, clients: int = 6, budget: int = 512 * MIB, fault_rate: float = 0.0,
               tell: Callable[[str], None] = lambda text: None) -> Round:
-    """Load and strikes for so long, then the check. The cluster runs before and after."""
+    """Load and strikes for so long, while S3 fails at this rate; then the check. The cluster runs before and after."""
     journal, chance = Journal(), random.Random(turn.seed)
     connects = (Spray(cluster.nodes, random.Random(f"{turn.seed}/{number}"), timeout=8) for number in range(clients))
     lock = threading.Lock()
@@ -67,13 +72,17 @@ def run_round(cluster: Cluster, turn: Round, seconds: float, *, clients: int = 6
         with lock:
             return next(connects)
 
+    cluster.proxy.at_random(turn.seed, fault_rate, FAULTS)
     load = Load(connect, journal, turn.seed, clients=clients, budget=budget, largest=LARGEST).start()
     strikes = Strikes(cluster, chance, tell)
     strikes.run(seconds, threading.Event())
     load.stop()
+    cluster.proxy.clear()
+    faults = sum(bool(request.fault) for request in cluster.proxy.requests)
+    del cluster.proxy.requests[:]
     cluster.settle()
     check = Check(cluster, journal).run()
-    turn.strikes, turn.told = strikes.counts, dict(sorted(load.told.items()))
+    turn.strikes, turn.s3_faults, turn.told = strikes.counts, faults, dict(sorted(load.told.items()))
     turn.counts, turn.problems = dict(sorted(check.counts.items())), [*check.problems, *left_over(cluster), *cluster.tracebacks]
     cluster.tracebacks.clear()
     return turn
@@ -93,10 +102,9 @@ def left_over(cluster: Cluster) -> list[str]:
 # --- taking over ---
 
 
-def take_over(cluster: Cluster, how: str) -> float:
-    """Seconds from when a client turns to another node until that one has taken the rest of an upload, of which the first node still
-    receives, or did when it was stopped (``stopped``) or killed (``dead``)."""
-    first, other = cluster.nodes[0], cluster.nodes[1]
+def take_over(cluster: Cluster, how: str, first: Server, other: Server) -> float:
+    """Seconds from when a client turns to another node until that one has acknowledged the next bytes of an upload, of which the first node
+    still receives (``live``), or did when it was stopped (``stopped``) or killed (``dead``). The file has its right content in the end."""
     content = Content(random.getrandbits(60), 12 * MIB)
     upload = Sequential(f"taken-{content.seed}", content, "tus")
     with Spray([other], random.Random(0), timeout=60) as client, _begun(cluster, first, upload):
@@ -105,15 +113,14 @@ def take_over(cluster: Cluster, how: str) -> float:
             first.kill()
         elif how == "stopped":
             _signal(first, signal.SIGSTOP)
-        until(lambda: _goes_on(client, upload), f"the upload goes on at another node than the one that is {how}", 60)
+        until(lambda: _goes_on(client, upload, NEXT), f"the upload goes on at another node than the one that is {how}", 60)
         took = time.monotonic() - began
+        until(lambda: _goes_on(client, upload, content.size), "it goes on to its end", 60)
         if how == "dead":
             cluster.restart(first)
         elif how == "stopped":
             _signal(first, signal.SIGCONT)
-        else:
-            assert first.processes()
-    for node in cluster.nodes:
+    for node in (first, other):
         with Spray([node], random.Random(0), timeout=60) as client:
             assert client.get(upload.path).body == content.read(), f"{upload.path} is not its content"
     return took
@@ -134,18 +141,19 @@ def _begun(cluster: Cluster, node: Server, upload: Sequential) -> Iterator[None]
         yield
 
 
-def _goes_on(client: Spray, upload: Sequential) -> bool:
-    """Whether it was taken to its end: as clients do, asking where it stands first."""
+def _goes_on(client: Spray, upload: Sequential, size: int) -> bool:
+    """Whether the next bytes were acknowledged: as clients do, asking where it stands first."""
     stands = answered(lambda: upload.stand(client))
     if stands is None or not stands.ok:
         return False
     offset = upload.offset
     upload.note(stands)
     assert upload.offset >= offset, f"it stands at {upload.offset}; {offset} were acknowledged"
-    answer = answered(lambda: upload.append(client, upload.content.size))
-    if answer is not None and answer.ok:
-        upload.note(answer)
-    return bool(upload.completed)
+    answer = answered(lambda: upload.append(client, size))
+    if answer is None or not answer.ok:
+        return False
+    upload.note(answer)
+    return True
 
 
 def _signal(node: Server, signal_: signal.Signals) -> None:
@@ -166,7 +174,7 @@ def summary(rounds: Sequence[Round]) -> dict[str, object]:
         strikes.update(turn.strikes)
         told.update(turn.told)
     return {"rounds": len(rounds), "lost": counts[LOST], "problems": sum(len(turn.problems) for turn in rounds),
-            "strikes": dict(sorted(strikes.items())), "counts": dict(sorted(counts.items())), "told": dict(sorted(told.items()))}
+            "s3_faults": sum(turn.s3_faults for turn in rounds), "strikes": dict(sorted(strikes.items())), "counts": dict(sorted(counts.items())), "told": dict(sorted(told.items()))}
 
 
 def main() -> int:
@@ -176,6 +184,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1, help="processes of each node")
     parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument("--fault-rate", type=float, default=0.02, help="how many of the requests to S3 fail")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--json", type=Path, help="write the report there")
     chosen = parser.parse_args()
@@ -184,13 +193,15 @@ def main() -> int:
     print(f"seed {seed}, Linux {platform.release()}, Python {platform.python_version()}", flush=True)
     rounds: list[Round] = []
     with (tempfile.TemporaryDirectory(prefix="carboy-nodes-", ignore_cleanup_errors=True) as folder, running_postgres() as postgres,
-          running_swift() as swift, of_swift(swift) as s3):
-        cluster = Cluster(Path(folder), chosen.nodes, postgres.new_database(), s3, s3.new_bucket(), workers=chosen.workers).start()
+          running_swift() as swift, of_swift(swift) as s3, Proxy(s3.endpoint) as proxy):
+        cluster = Cluster(Path(folder), chosen.nodes, postgres, s3, proxy, workers=chosen.workers).start()
         try:
-            took = {how: round(take_over(cluster, how), 2) for how in ("live", "stopped", "dead")}
+            took = {how: sorted(round(take_over(cluster, how, *cluster.nodes[:2]), 2) for _ in range(times))
+                    for how, times in (("live", 11), ("stopped", 2), ("dead", 2))}
             print(f"taken over after {took} seconds", flush=True)
             for number in range(chosen.rounds):
-                rounds.append(run_round(cluster, Round(number + 1, chosen.nodes, seed + number), chosen.seconds, clients=chosen.clients))
+                rounds.append(run_round(cluster, Round(number + 1, chosen.nodes, seed + number), chosen.seconds, clients=chosen.clients,
+                                        fault_rate=chosen.fault_rate))
                 _print_round(rounds[-1])
         finally:
             cluster.kill()
