@@ -24,6 +24,8 @@ TITLE = "100 uploads into S3 at once"
 _UPLOADS = 100
 _BUDGET = 256
 """MiB of memory that Carboy's settings give a process for parts on their way, by default."""
+_EACH = 1.5
+"""MiB for each connection: a buffer of 1 MiB to receive into, and its thread."""
 _COLUMNS = [Figure("idle", "idle RSS, MiB", 1), Figure("peak", "peak RSS, MiB", 1), Figure("pss", "peak PSS, MiB", 1),
             Figure("above", "peak above idle, MiB", 1), Figure("spool", "temporary files at most, MiB", 0), Figure("cpu", "CPU s / GiB"),
             Figure("wall", "wall s", 1)]
@@ -70,8 +72,8 @@ def run(lab: Lab) -> Outcome:
     size = lab.pick(50, 12) * MIB
     rows = [_row(lab, f"Carboy, {_UPLOADS} {words} of {size // MIB} MiB", size, tus)
             for words, tus in (("raw bodies", False), ("tus PATCHes", True))]
-    targets = [Target(f"{row.name.removeprefix('Carboy, ')} into S3 at once: peak above idle", row.figures["above"], _BUDGET + 64, _BUDGET,
-                      unit="MiB") for row in rows]
+    targets = [Target(f"{row.name.removeprefix('Carboy, ')} into S3 at once: peak above idle", row.figures["above"],
+                      _BUDGET + _UPLOADS * _EACH, unit="MiB") for row in rows]
     how = (f"One server process, a fresh one for each row, with its default of {_BUDGET} MiB for parts on their way; what finds no room waits "
            "in temporary files, which are on tmpfs here. Idle is after a transfer of 4 KiB. Peak RSS is the kernel's own high-water mark "
            "(VmHWM), PSS and temporary files are sampled. All bytes are read from S3 and compared afterwards.")

@@ -29,15 +29,15 @@ def stored():
     return jsonify({"message": "File uploaded successfully"})
 
 
-@app.get("/download/<name>")
+@app.get("/download/<path:name>")
 def download(name):
     file = tempfile.TemporaryFile()  # noqa: SIM115 - send_file closes it
     s3.download_fileobj(BUCKET, name, file)
     file.seek(0)
-    return send_file(file, download_name=name, mimetype="application/octet-stream")
+    return send_file(file, download_name=os.path.basename(name), mimetype="application/octet-stream")
 
 
-@app.get("/stream/<name>")
+@app.get("/stream/<path:name>")
 def stream(name):
     answer = s3.get_object(Bucket=BUCKET, Key=name)
     return Response(answer["Body"].iter_chunks(1 << 20), mimetype="application/octet-stream",

@@ -29,7 +29,8 @@ python -m benchmarks --case raw_put form --rounds 5     # some cases; the others
 python -m benchmarks --disk DIR                         # and once more with the servers' files on a disk
 ```
 
-Peers are installed from their registries into `benchmarks/.envs/`; nginx is Debian's. A peer that can't be had is named in the
+Peers are installed from their registries into `benchmarks/.envs/`; nginx and PostgreSQL are Debian's, the S3 server is the
+one of the tests (`make services`). A peer that can't be had is named in the
 tables as not measured.
 """
 
