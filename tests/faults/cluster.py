@@ -116,6 +116,8 @@ class Spray(Client):
         if not running:
             raise ConnectionRefusedError("no node runs")
         address = self._chance.choice(running)
+        if self._patience:  # none that the node may have let go meanwhile
+            self.close()
         if address not in self._open:
             self._open[address] = Client(address, timeout=self._timeout)
         return self._open[address].ask(method, path, body, **headers)

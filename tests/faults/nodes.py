@@ -200,8 +200,12 @@ def main() -> int:
                     for how, times in (("live", 11), ("stopped", 2), ("dead", 2))}
             print(f"taken over after {took} seconds", flush=True)
             for number in range(chosen.rounds):
-                rounds.append(run_round(cluster, Round(number + 1, chosen.nodes, seed + number), chosen.seconds, clients=chosen.clients,
-                                        fault_rate=chosen.fault_rate))
+                rounds.append(Round(number + 1, chosen.nodes, seed + number))
+                try:
+                    run_round(cluster, rounds[-1], chosen.seconds, clients=chosen.clients, fault_rate=chosen.fault_rate)
+                except Exception as error:  # what makes a round impossible is a finding, and is shown with the nodes' last words
+                    rounds[-1].problems.append(f"failed: {error!r}")
+                    rounds[-1].problems += [node.said()[-2000:] for node in cluster.nodes]
                 _print_round(rounds[-1])
         finally:
             cluster.kill()
