@@ -35,6 +35,9 @@ PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 CONNECTING: Mapping[str, int] = {"connect_timeout": 10, "keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4,
                                  "tcp_user_timeout": 30_000}
 """libpq's, where the URL says nothing else: a machine that is silently gone is noticed, or its connections would hang for hours."""
+STALL = 4
+"""A process that is stopped or cut off in the middle of a transaction holds its locks for so many seconds: then the server ends it. That is
+less than it takes until the process counts as dead, whose row must not be locked then."""
 MIGRATING_TRIES, MIGRATING_PATIENCE, MIGRATING_PAUSE = 60, 2, 0.5
 """A migration waits 2 s for a lock, lets what queued behind it pass for half a second, and tries again, for some minutes."""
 MANY_PATHS = 64
@@ -42,6 +45,8 @@ MANY_PATHS = 64
 
 _ADVISORY = ("SELECT CASE WHEN alone THEN pg_advisory_xact_lock(name)::text ELSE pg_advisory_xact_lock_shared(name)::text END"
              " FROM unnest(%(names)s::bigint[], %(alone)s::boolean[]) AS wanted(name, alone)")
+_LOST = (psycopg.InterfaceError, errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow,
+         errors.IdleInTransactionSessionTimeout)
 _HAS_TABLE = "SELECT to_regclass('alembic_version')::text WHERE to_regclass('alembic_version') IS NOT NULL"
 
 
@@ -120,8 +125,7 @@ def _collided(error: psycopg.Error) -> bool:
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    return isinstance(error, (psycopg.InterfaceError, errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow)) or (
-        isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+    return isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
 
 
 class _Patience:
@@ -162,6 +166,7 @@ class PostgresDatabase:
         session = PostgresSession(cast("psycopg.Connection[Any]", pooled.driver_connection), self._compiler)
         pooled.detach()
         session.connection.autocommit = True
+        session.say(f"SET idle_in_transaction_session_timeout = '{STALL}s'")
         if not self._durable:
             session.say("SET synchronous_commit = off")
         self._reached = True
