@@ -82,7 +82,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     if tell:
         catalog = observed(catalog, tell)
     local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
-    leases = Leases(catalog)
+    leases = Leases(catalog, settings.lease_expiry)
     spool = settings.data.absolute() / "spool"
     storages = Storages({"local": local, **{
         name: S3Storage(options, leases, name=name, spool=spool) for name, options in settings.storages.items()}})

@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     reservation_cap: float = Field(0.5, gt=0, le=1, description="The part of the free room that one principal may reserve "
                                         "before its bytes come; a file that comes in one request may take it all.")
     reserve_from: Size = Field(16 * 2**20, description="One-request uploads below this size reserve nothing.")
+    lease_expiry: float = Field(15.0, ge=1, description="A process that writes to S3 and gives no sign of life for this long is taken for "
+                                                        "dead; others go on with its uploads. The same for all nodes.")
     delete_grace: float = Field(300.0, ge=0, description="Bytes of a deleted file are kept this long for downloads under way.")
     sweep: bool = Field(True, description="The server, or the application, sweeps by itself; "
                                            "else `carboy sweep` has to run from time to time.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from carboy.bootstrap import Services, open_carboy, prepare
+from carboy.bootstrap import Services, close, open_carboy, prepare
 from carboy.config import Settings, SpaceSettings
 from carboy.engine.receive import Target
 from carboy.model import Condition, File, Key, Placed
@@ -26,10 +26,7 @@ class Engine:
         prepare(self.services)
 
     def close(self) -> None:
-        self.services.catalog.close()
-        self.services.storages["local"].close()
-        self.services.uploads.turns.close()
-        self.services.uploads.executor.shutdown()
+        close(self.services)
 
     def target(self, path: str, space: str = "main", *, owner: str | None = "me", condition: Condition = Condition()) -> Target:
         return Target(space, path, owner, self.settings.spaces.get(space, SpaceSettings()), condition=condition)

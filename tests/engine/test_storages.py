@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fixtures_stores import STORES, EngineOver, Stores
 
-from carboy.bootstrap import Elsewhere, open_carboy
+from carboy.bootstrap import Elsewhere, close, open_carboy
 from carboy.errors import StorageUnavailable
 from carboy.model import TRUSTED, Principal, key_for, new_id
 
@@ -123,7 +123,7 @@ def test_a_backup_says_what_it_doesnt_hold(engine: Stores, tmp_path: Path) -> No
     other = open_carboy(settings, clock=lambda: engine.now)
     assert [moved.outcome for moved in other.restore.run(tmp_path / "backup")] == ["copied"] * 3 + ["elsewhere"] * 2
     assert list(other.fsck.run(deep=True)) == [], "what is in the buckets is still there"
-    other.catalog.close()
+    close(other)
     assert Elsewhere().vault(tmp_path / "backup/blobs").size(next(iter(engine.keys("one")))) is None
 
 
@@ -136,5 +136,4 @@ def test_bytes_of_a_storage_that_the_settings_dont_name(engine: Stores) -> None:
     with pytest.raises(StorageUnavailable, match=r"storages\.two"):
         other.files.storage(file)
     assert [(one.kind, one.storage) for one in other.fsck.run()] == [("unreachable", "two")]
-    other.catalog.close()
-    other.leases.close()
+    close(other)

@@ -17,7 +17,7 @@ import wire
 from waitress import wasyncore
 from werkzeug.test import Client
 
-from carboy.bootstrap import Services, open_carboy, prepare
+from carboy.bootstrap import Services, close, open_carboy, prepare
 from carboy.config import Settings
 from carboy.web.app import Application
 
@@ -30,10 +30,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
     one = open_carboy(Settings(data=tmp_path / "data", admin_token=TOKEN, threads=8, reserved_threads=2))
     prepare(one)
     yield one
-    one.catalog.close()
-    one.storages["local"].close()
-    one.uploads.turns.close()
-    one.uploads.executor.shutdown()
+    close(one)
 
 
 def content_digest(data: bytes) -> dict[str, str]:

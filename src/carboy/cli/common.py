@@ -61,7 +61,7 @@ def _given() -> Given:
 @contextmanager
 def opened(config: Path | None, data: Path | None) -> Iterator[Services]:
     """Carboy on the settings' data, which must be there and of this version; closed at the end."""
-    from carboy.bootstrap import open_carboy
+    from carboy.bootstrap import close, open_carboy
 
     application = _given().services
     if application:
@@ -75,7 +75,7 @@ def opened(config: Path | None, data: Path | None) -> Iterator[Services]:
         services.catalog.check()
         yield services
     finally:
-        services.catalog.close()
+        close(services)
 
 
 class Duration(click.ParamType[float]):

@@ -18,7 +18,7 @@ def db() -> None:
 @located
 def upgrade(config: Path | None, data: Path | None) -> None:
     """Bring the catalog's schema up to this version of Carboy. SQLite is copied first; the server does it by itself."""
-    from carboy.bootstrap import open_carboy
+    from carboy.bootstrap import close, open_carboy
 
     settings = settings_for(config, data)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -28,5 +28,5 @@ def upgrade(config: Path | None, data: Path | None) -> None:
         for storage in services.storages.values():
             storage.prepare()
     finally:
-        services.catalog.close()
+        close(services)
     click.echo("the catalog is up to date")

@@ -73,7 +73,7 @@ def backup(dest: Path, copy: bool, prune: bool, json_: bool, config: Path | None
 @located
 def restore(backup: Path | None, snapshot: Path | None, json_: bool, config: Path | None, data: Path | None) -> None:
     """Fill a new data folder with the content of BACKUP, and compare every byte. Exit code 1 where some are missing or damaged in it."""
-    from carboy.bootstrap import open_carboy
+    from carboy.bootstrap import close, open_carboy
 
     if (backup is None) == (snapshot is None):
         raise click.UsageError("give a backup, or --snapshot FILE")
@@ -88,7 +88,7 @@ def restore(backup: Path | None, snapshot: Path | None, json_: bool, config: Pat
             else:
                 click.echo(f"the catalog is as it was; the one before is {aside}; now run `carboy fsck`")
     finally:
-        services.catalog.close()
+        close(services)
 
 
 @click.command()

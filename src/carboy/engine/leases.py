@@ -45,7 +45,7 @@ class _Self:
 class Leases:
     """See :class:`carboy.storage.base.Holds`. Thread-safe; registers, and starts a thread, in each process that first writes."""
 
-    def __init__(self, catalog: Catalog, expiry: float = 10.0) -> None:
+    def __init__(self, catalog: Catalog, expiry: float = 15.0) -> None:
         self._catalog = catalog
         self._expiry = expiry
         self._lock = threading.Lock()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from carboy.bootstrap import database_url, open_carboy
+from carboy.bootstrap import close, database_url, open_carboy
 from carboy.cli.doctor.disk import is_own
 from carboy.cli.doctor.finding import Finding, ok, problem, warning
 from carboy.config import Settings
@@ -50,13 +50,13 @@ def _reachable(settings: Settings) -> Iterator[Finding]:
     kind = "PostgreSQL" if settings.database.startswith("postgresql") else "SQLite"
     try:
         services.catalog.check()
-        yield ok("catalog", f"{kind} answers, its schema is this version's")
+        yield ok("catalog", f"{kind} answers, its schema is one for this version")
         yield from unnamed(services.catalog.stored(), services.storages)
     except CarboyError as error:
         advice = "run carboy db upgrade" if "older" in error.detail else "see that the database runs and lets Carboy in"
         yield problem("catalog", " ".join(error.detail.split()), "start the newer Carboy" if "newer" in error.detail else advice)
     finally:
-        services.catalog.close()
+        close(services)
 
 
 def unnamed(stored: Mapping[str, tuple[int, int]], storages: Collection[str]) -> Iterator[Finding]:
