@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 import wire
 from fixtures_postgres import PostgresServer
+from fixtures_s3 import S3Server
 from fixtures_server import USED, Server
 
 CONFIG = """
@@ -202,6 +204,36 @@ def shared_postgres_site(tmp_path_factory: pytest.TempPathFactory, postgres_serv
     if server.running:
         server.stop()
     server.must_be_sound()
+
+
+@pytest.fixture(scope="session")
+def shared_s3_site(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("s3-site")
+    (folder / "carboy.toml").write_text(f"""{_in_bucket(CONFIG)}
+main = {{ storage = "bulk" }}
+
+[storages.bulk]
+bucket = "{s3_server.new_bucket()}"
+endpoint = "{s3_server.endpoint}"
+region = "{s3_server.region}"
+style = "path"
+""")
+    server = Server(folder / "data", args=["--config", str(folder / "carboy.toml")], env=s3_server.env, workers=2)
+    yield Site(server.start()).settle()
+    if server.running:
+        server.stop()
+    server.must_be_sound()
+
+
+def _in_bucket(config: str) -> str:
+    """The same spaces, kept in the storage ``bulk``."""
+    return re.sub(r"^(\w+ = \{)(?= *(.?))", lambda found: f'{found[1]} storage = "bulk"{"" if found[2] == "}" else ","}', config, flags=re.MULTILINE)
+
+
+@pytest.fixture
+def s3_site(request: pytest.FixtureRequest, shared_s3_site: Site) -> Iterator[Site]:
+    """The same with all spaces in a bucket of a real S3 server, and two workers."""
+    yield from _watched(request, shared_s3_site)
 
 
 @pytest.fixture
