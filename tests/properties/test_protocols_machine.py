@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import pytest
 import wire
 from fixtures_server import Server
-from fixtures_site import FORM, file, multipart
+from fixtures_site import FORM, Site, file, multipart
 from fixtures_site import field as text
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -282,3 +282,10 @@ def test_whichever_protocol_writes_all_tell_the_same(live: Server) -> None:
     machine = type("Protocols", (ProtocolsMachine,), {"server": live})
     run_state_machine_as_test(machine, settings=settings(
         max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))
+
+
+@pytest.mark.slow
+def test_whichever_protocol_writes_into_a_bucket_all_tell_the_same(s3_site: Site) -> None:
+    machine = type("Protocols", (ProtocolsMachine,), {"server": s3_site.server})
+    run_state_machine_as_test(machine, settings=settings(
+        max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)))
