@@ -47,6 +47,8 @@ def falls_silent(leases: Leases) -> str:
     me = leases._self
     assert me is not None
     me.ended.set()
+    assert me.thread
+    me.thread.join(60)
     return id
 
 

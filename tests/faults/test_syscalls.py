@@ -69,7 +69,6 @@ OPERATIONS = (
 )
 
 NOT_NEEDED = {
-    ("engine/receive.py", "incoming.sync()"): "syncs a long body while it comes, so that less is left at the end, which syncs all",
     ("engine/tokens.py", "file.flush()"): "no sync: hands the text to the kernel, which the sync after it needs",
     ("catalog/sqlite.py", 'connection.exec_driver_sql("PRAGMA synchronous = FULL")'):
         "for the schema's own commit; the first commit after it syncs the same log, and before that there is no answer",

@@ -40,6 +40,7 @@ class _Self:
     safe_until: float
     held: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
 
 
 class Leases:
@@ -98,6 +99,8 @@ class Leases:
         if me is None or me.pid != os.getpid():
             return
         me.ended.set()
+        if me.thread and me.thread is not threading.current_thread():
+            me.thread.join()
         with suppress(CarboyError):
             for instance in self._catalog.instances():
                 if instance.id == me.id:
@@ -124,7 +127,8 @@ class Leases:
         now = time.monotonic()
         me = _Self(new_id(), os.getpid(), now + 0.6 * self._expiry)
         self._catalog.appear(Instance(me.id, socket.gethostname(), me.pid, 0))
-        threading.Thread(target=self._live, args=(me,), name="leases", daemon=True).start()
+        me.thread = threading.Thread(target=self._live, args=(me,), name="leases", daemon=True)
+        me.thread.start()
         return me
 
     def _live(self, me: _Self) -> None:

@@ -47,6 +47,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         if self.settings.access_log:
             self.cfg.set("post_request", access.log_request)
         self.cfg.set("post_worker_init", self._start_upkeep)
+        self.cfg.set("worker_exit", self._leave)
 
     def _load_certificate(self) -> None:
         """Where the files have become unusable, the certificate that is in use stays."""
@@ -63,6 +64,10 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def _start_upkeep(self, worker: Any) -> None:
         Upkeep(self.services).start()
+
+    def _leave(self, arbiter: Any, worker: Any) -> None:
+        """Other nodes need not wait until this process is taken for dead."""
+        self.services.leases.close()
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
