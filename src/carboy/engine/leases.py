@@ -41,6 +41,16 @@ class _Self:
     held: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
+    former: _Self | None = None
+
+    def end(self) -> None:
+        """It gives no more signs of life, and neither does who it was before, when this returns."""
+        self.ended.set()
+        if self.thread and self.thread is not threading.current_thread():
+            self.thread.join()
+        if self.former:
+            self.former.end()
+            self.former = None
 
 
 class Leases:
@@ -49,6 +59,7 @@ class Leases:
     def __init__(self, catalog: Catalog, expiry: float = 15.0) -> None:
         self._catalog = catalog
         self._expiry = expiry
+        self._every = min(_BEAT, expiry / 10)
         self._lock = threading.Lock()
         self._self: _Self | None = None
         self._asked: Asked = lambda key, start, end: None
@@ -98,9 +109,7 @@ class Leases:
             me, self._self = self._self, None
         if me is None or me.pid != os.getpid():
             return
-        me.ended.set()
-        if me.thread and me.thread is not threading.current_thread():
-            me.thread.join()
+        me.end()
         with suppress(CarboyError):
             for instance in self._catalog.instances():
                 if instance.id == me.id:
@@ -120,12 +129,14 @@ class Leases:
         with self._lock:
             me = self._self
             if me is None or me.pid != os.getpid() or time.monotonic() > me.safe_until:
-                me = self._self = self._appear()
+                if me:
+                    me.ended.set()
+                me = self._self = self._appear(me)
             return me
 
-    def _appear(self) -> _Self:
+    def _appear(self, former: _Self | None) -> _Self:
         now = time.monotonic()
-        me = _Self(new_id(), os.getpid(), now + 0.6 * self._expiry)
+        me = _Self(new_id(), os.getpid(), now + 0.6 * self._expiry, former=former if former and former.pid == os.getpid() else None)
         self._catalog.appear(Instance(me.id, socket.gethostname(), me.pid, 0))
         me.thread = threading.Thread(target=self._live, args=(me,), name="leases", daemon=True)
         me.thread.start()
@@ -133,11 +144,11 @@ class Leases:
 
     def _live(self, me: _Self) -> None:
         """Beat, and hear what others want, until it is closed or was taken for dead."""
-        beat_at = time.monotonic() + _BEAT
-        while not me.ended.wait(_POLL if me.held else _BEAT):
+        beat_at = time.monotonic() + self._every
+        while not me.ended.wait(min(_POLL, self._every) if me.held else self._every):
             try:
                 if time.monotonic() >= beat_at:
-                    beat_at = time.monotonic() + _BEAT
+                    beat_at = time.monotonic() + self._every
                     if not self._beat(me):
                         return
                 if me.held:

@@ -1,7 +1,7 @@
 """Whether bytes that come once more are those that are kept, without reading back what can't be read: parts of an upload under way.
 
-They are compared by CRC, fragment by fragment, and where a fragment was put together from what several requests sent, mark by mark. Of a
-part, what comes of less than a mark can't be proved different, and counts as equal.
+Pieces are objects, and read. Parts are compared by CRC, and where one was put together from what several requests sent, mark by mark; what
+comes of less than a mark can't be proved different, and counts as equal.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Comparer:
         self._crc = 0
         self._from = -1
         self._object = _Stored(objects, key)
+        self._piece: _Stored | None = None
 
     def equal(self, at: int, data: memoryview) -> bool:
         """Whether ``data`` is what is kept at ``at``, as far as that can be known."""
@@ -78,15 +79,21 @@ class Comparer:
         return True
 
     def _fits(self, mark: _Mark, at: int, data: memoryview) -> bool:
+        if mark.fragment.key is not None:
+            return self._is_in_piece(mark.fragment, mark.fragment.key, at, data)
         if at == mark.start:
             self._from, self._crc = at, 0
-        if self._from == mark.start and mark.crc >= 0:
-            self._crc = checksums.crc64nvme(data, self._crc)
-            return at + len(data) < mark.end or self._crc == mark.crc
-        if mark.fragment.key is None:
+        if self._from != mark.start or mark.crc < 0:
             return True
+        self._crc = checksums.crc64nvme(data, self._crc)
+        return at + len(data) < mark.end or self._crc == mark.crc
+
+    def _is_in_piece(self, piece: Fragment, key: Key, at: int, data: memoryview) -> bool:
+        """A piece is an object, and can be read."""
+        if self._piece is None or self._piece.key != key:
+            self._piece = _Stored(self._objects, key)
         try:
-            return _Stored(self._objects, mark.fragment.key).equal(at - mark.fragment.start, data)
+            return self._piece.equal(at - piece.start, data)
         except BytesMissing:  # the upload is complete by now
             return self._object.equal(at, data)
 
@@ -108,7 +115,7 @@ class _Stored:
 
     def __init__(self, objects: Objects, key: Key) -> None:
         self._objects = objects
-        self._key = key
+        self.key = key
         self._at = 0
         self._size = -1
         self._pieces: Any = None
@@ -132,9 +139,9 @@ class _Stored:
 
     def _begin(self, at: int) -> None:
         if self._size < 0:
-            head = self._objects.head(self._key)
+            head = self._objects.head(self.key)
             if head is None:
-                raise BytesMissing("the stored bytes are missing", key=self._key)
+                raise BytesMissing("the stored bytes are missing", key=self.key)
             self._size = head.size
         self._at, self._rest = at, memoryview(b"")
-        self._pieces = read(self._objects, self._key, at, max(at, self._size))
+        self._pieces = read(self._objects, self.key, at, max(at, self._size))
