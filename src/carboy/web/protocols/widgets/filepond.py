@@ -11,7 +11,6 @@ from dataclasses import replace
 from werkzeug import Response
 from werkzeug.exceptions import UnprocessableEntity
 
-from carboy.engine.access import authorise
 from carboy.engine.names import clean_name
 from carboy.engine.receive import Target
 from carboy.errors import InvalidRequest, NotFound, OffsetMismatch, UploadGone
@@ -23,6 +22,7 @@ from carboy.web.call import Call
 from carboy.web.multipart_form import FormReader, Part, boundary_of, drained
 from carboy.web.protocols.widgets.receiving import compare, deliver, parts, repeats
 from carboy.web.render import address, no_content
+from carboy.web.transfers import own
 
 _MOST = 64 * 2**10
 
@@ -125,19 +125,7 @@ def _begin(call: Call, folder: Target, size: int, reader: FormReader) -> Upload:
 
 def _transfer(call: Call, space: str, id: str) -> Progress:
     """Transfers are private to whoever began them. Raises NotFound."""
-    rules = call.services.files.rules(space)
-    authorise(call.principal, "write", space, rules)
-    missing = NotFound("there is no such transfer", upload=id[:100])
-    if not (len(id) == 32 and id.isalnum() and id.isascii()):
-        raise missing
-    progress = call.services.uploads.progress(id)
-    if progress.upload.space != space or progress.upload.protocol != "filepond":
-        raise missing
-    try:
-        authorise(call.principal, "write", space, rules, owner=progress.upload.owner, owned=True)
-    except NotFound:
-        raise missing from None
-    return progress
+    return own(call, space, id, "filepond")
 
 
 def _named(call: Call, upload: Upload) -> Upload:
