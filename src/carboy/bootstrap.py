@@ -83,13 +83,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         catalog = observed(catalog, tell)
     local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
     leases = Leases(catalog, settings.lease_expiry)
-    spool = settings.data.absolute() / "spool"
-    storages = Storages({"local": local, **{
-        name: S3Storage(options, leases, name=name, spool=spool) for name, options in settings.storages.items()}})
-    for name, space in settings.spaces.items():
-        if space.storage not in storages:
-            raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
-                              setting=f"spaces.{name}.storage")
+    storages = _storages(settings, local, leases)
     executor = _executor()
     catalog_file = sqlite_file(database_url(settings))
     uploads = Uploads(settings, catalog, storages, executor, clock)
@@ -120,6 +114,18 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
     )
+
+
+def _storages(settings: Settings, local: LocalStorage, leases: Leases) -> Storages:
+    """All that the settings name. Raises ConfigError where a space names another."""
+    spool = settings.data.absolute() / "spool"
+    storages = Storages({"local": local, **{
+        name: S3Storage(options, leases, name=name, spool=spool) for name, options in settings.storages.items()}})
+    for name, space in settings.spaces.items():
+        if space.storage not in storages:
+            raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
+                              setting=f"spaces.{name}.storage")
+    return storages
 
 
 class Elsewhere:
