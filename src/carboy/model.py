@@ -72,6 +72,10 @@ class Blob:
     created_at: float = 0.0
     damaged_at: float | None = None
     """When a scrub found that the stored bytes are not the ones received; nobody is given them any more."""
+    held: int = 0
+    """How many steps have to be through with it before others than its owner are given it."""
+    quarantine: str | None = None
+    """Why nobody is given it any more: what a virus scan found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +336,6 @@ class Placement:
     condition: Condition = Condition()
     on_conflict: OnConflict = "replace"
     keep_versions: int = 0
-    steps: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     limits: Limits = Limits()
     modified_at: float | None = None
@@ -341,10 +344,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What came of a placement: the file, and whether its path was new."""
+    """What came of a placement: the file, and whether its path was new. ``planned`` is how many jobs its content has by the plan."""
 
     file: File
     created: bool
+    planned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +410,6 @@ class Publication:
     tags: tuple[str, ...] = ()
     on_conflict: OnConflict = "replace"
     keep_versions: int = 0
-    steps: tuple[str, ...] = ()
     limits: Limits = Limits()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from carboy.catalog.base_jobs import Jobs
 from carboy.model import (
     Act,
     AuditEntry,
@@ -80,7 +81,7 @@ class ChunkTotals:
     pieces: int
 
 
-class Catalog(Protocol):
+class Catalog(Jobs, Protocol):
     """The only truth about files and uploads. Methods may be called from any thread."""
 
     # --- life ---
@@ -112,8 +113,9 @@ class Catalog(Protocol):
 
         Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``), and QuotaExceeded where the placements' ``limits``
         don't allow them, exactly, however many come at once. A replaced content becomes a
-        version where ``keep_versions`` > 0 (oldest beyond that many go), else its blob is condemned. Steps become
-        queued jobs. A blob already known (by id) is locked and must not be condemned: raises NotFound. So a copy is a placement of
+        version where ``keep_versions`` > 0 (oldest beyond that many go), else its blob is condemned. What the catalog's plan orders becomes jobs,
+        here and wherever else a content gets to a file, or a file into another space. A blob already known (by id) is locked and must
+        not be condemned: raises NotFound. So a copy is a placement of
         the same blob. Folder sums and usage change with it. ``by`` is entered in the audit log, here and below, in the same transaction
         (file.create, file.replace); without it nothing is.
         """
@@ -318,9 +320,9 @@ class Catalog(Protocol):
     def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
         """Receiving uploads that wait for their parts."""
 
-    def purge(self, *, now: float, audit_before: float = 0.0) -> int:
-        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, and audit entries before that
-        time; how many rows went."""
+    def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
+        """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries from before both
+        times, what else the log has from before ``log_before``; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""

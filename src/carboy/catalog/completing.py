@@ -7,11 +7,12 @@ from carboy.catalog.contents import condemn
 from carboy.catalog.placing import place
 from carboy.catalog.sessions import Session
 from carboy.errors import MissingBytes, NotFound
+from carboy.jobs import Plan
 from carboy.model import Act, Placed, Placement, Progress, Upload
 
 
 def complete(session: Session, upload_id: str, placement: Placement, *, now: float, expires_at: float,
-             by: Act | None = None) -> Placed:
+             by: Act | None = None, plan: Plan | None = None) -> Placed:
     upload = uploads.lock(session, upload_id)
     if upload.state == "complete":
         return _again(session, upload)
@@ -20,7 +21,7 @@ def complete(session: Session, upload_id: str, placement: Placement, *, now: flo
     joined = (placement.blob.storage, placement.blob.key) != (upload.storage, upload.key)
     if not joined and not progress.covered:
         raise MissingBytes("parts of the upload are missing", missing=progress.missing, size=upload.size)
-    placed, = place(session, [placement], now, None, by)
+    placed, = place(session, [placement], now, None, by, plan, upload_id)
     uploads.close(session, upload, "complete", now=now, expires_at=expires_at, file_id=placed.file.id, kept=placement.blob.key)
     if joined:
         condemn(session, upload.storage, upload.key, now)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, LargeBinary, bindparam, cast, delete, exis
 
 from carboy.catalog import rows
 from carboy.catalog.sessions import Session
-from carboy.catalog.tables import blobs, condemned, files, jobs, versions
+from carboy.catalog.tables import blobs, condemned, derived, files, jobs, versions
 from carboy.catalog.tallying import Tally
 from carboy.errors import NotFound
 from carboy.model import Blob, File
@@ -24,10 +24,13 @@ _ADD_BLOB = insert(blobs).from_select(
     list(blobs.c),
     select(*[cast(bindparam(c.name), c.type) if isinstance(c.type, LargeBinary) else bindparam(c.name, type_=c.type)
              for c in blobs.c]).where(~exists(_CONDEMNED)))
+_DERIVED_OF = select(derived.c.blob_id).where(derived.c.of == bindparam("blob"))
+_DROP_DERIVED = delete(derived).where(derived.c.of == bindparam("blob"))
 _DROP_JOBS = delete(jobs).where(jobs.c.blob_id == bindparam("id"))
 _DROP_BLOB = delete(blobs).where(blobs.c.id == bindparam("id"))
 _USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
-         .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id"))))
+         .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id")),
+                    select(_ONE).where(derived.c.blob_id == bindparam("id"))))
 _CONDEMN = insert(condemned)
 _ADD_VERSION = insert(versions)
 _OLDER = (select(versions.c.number, versions.c.blob_id, blobs.c.size).join_from(versions, blobs, versions.c.blob_id == blobs.c.id)
@@ -66,6 +69,12 @@ def drop_older(session: Session, file: File, older: Older, tally: Tally) -> None
     tally.kept(file.space, file.owner, older=-older.size)
 
 
+def lock_blob(session: Session, id: str) -> Blob | None:
+    """Nobody changes it, or what refers to it, until this transaction ends."""
+    row = session.one(_LOCK_BLOB, id=id)
+    return rows.blob_of(row) if row else None
+
+
 def adopt(session: Session, blob: Blob) -> Blob:
     """The blob as kept, locked; new ones are added. Raises NotFound if its bytes are condemned."""
     row = session.one(_LOCK_BLOB, id=blob.id)
@@ -77,14 +86,23 @@ def adopt(session: Session, blob: Blob) -> Blob:
 
 
 def drop_blobs(session: Session, blob_ids: Sequence[str], now: float) -> None:
-    """Forget those that nothing refers to, and condemn their bytes. In one order, so that no two wait for each other."""
+    """Forget those that nothing refers to, what was derived of them too, and condemn their bytes. In one order, so that no two wait for
+    each other."""
     for blob_id in sorted(set(blob_ids)):
-        row = session.one(_LOCK_BLOB, id=blob_id)
-        if row and not session.one(_USES, id=blob_id):
-            blob = rows.blob_of(row)
+        blob = lock_blob(session, blob_id)
+        if blob and not session.one(_USES, id=blob_id):
             session.run(_DROP_JOBS, id=blob_id)
             session.run(_DROP_BLOB, id=blob_id)
             condemn(session, blob.storage, blob.key, now)
+            drop_derived(session, blob_id, now)
+
+
+def drop_derived(session: Session, blob_id: str, now: float) -> None:
+    """What was derived of the blob goes."""
+    made = [id for id, in session.rows(_DERIVED_OF, blob=blob_id)]
+    if made:
+        session.run(_DROP_DERIVED, blob=blob_id)
+        drop_blobs(session, made, now)
 
 
 def condemn(session: Session, storage: str, key: str, now: float) -> None:

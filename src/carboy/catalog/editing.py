@@ -9,13 +9,15 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 
 from carboy.catalog import auditing, rows
-from carboy.catalog.contents import Older, drop_older
+from carboy.catalog.contents import Older, drop_older, lock_blob
 from carboy.catalog.files import BY_ID_LOCKED
+from carboy.catalog.ordering import plan_jobs
 from carboy.catalog.placing import mark_unread, replace_content, set_tags
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import blobs, files, versions
 from carboy.catalog.tallying import Tally
 from carboy.errors import NotFound
+from carboy.jobs import Plan
 from carboy.model import Act, Condition, File, Placement
 
 _DESCRIBE = update(files).where(files.c.id == bindparam("file")).values(metadata=bindparam("metadata"), tags=bindparam("tags"))
@@ -35,7 +37,7 @@ def update_file(session: Session, id: str, metadata: Mapping[str, Any] | None, t
     if file.tags != old.tags:
         set_tags(session, file)
     mark_unread(session, id)
-    auditing.enter(session, by, "file.update", at=now, space=file.space, path=file.path, file_id=id,
+    auditing.enter(session, by, "file.update", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner,
                    facts={"changed": [*_changed(old, file)]})
     return file
 
@@ -61,7 +63,7 @@ def _changed(old: File, new: File) -> Iterator[str]:
 
 
 def restore_version(session: Session, id: str, number: int, keep: int, now: float, etags: tuple[str, ...] | None,
-                    by: Act | None) -> File:
+                    by: Act | None, plan: Plan | None = None) -> File:
     old = _locked(session, id, etags)
     row = session.one(_VERSION, file=id, number=number)
     if row is None:
@@ -72,7 +74,10 @@ def restore_version(session: Session, id: str, number: int, keep: int, now: floa
     drop_older(session, old, Older(number, blob.id, blob.size), tally)
     file = replace_content(session, old, placement, blob, now, tally)
     tally.settle(session)
-    auditing.enter(session, by, "file.restore_version", at=now, space=file.space, path=file.path, file_id=id, facts={"restored": number})
+    auditing.enter(session, by, "file.restore_version", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner,
+                   facts={"restored": number})
+    if plan and lock_blob(session, blob.id):
+        plan_jobs(session, plan, file, now, by)
     return file
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, literal_column, select, update
 
 from carboy.catalog import auditing, rows
 from carboy.catalog.base import Move
-from carboy.catalog.contents import drop_blobs, older_of
+from carboy.catalog.contents import drop_blobs, lock_blob, older_of
 from carboy.catalog.files import BY_ID_LOCKED, by_id
+from carboy.catalog.ordering import plan_jobs
 from carboy.catalog.paths import inside
 from carboy.catalog.placing import current, make_way, mark_unread
 from carboy.catalog.sessions import Session
@@ -18,6 +19,7 @@ from carboy.catalog.tables import blobs, files, folders, links, unread, versions
 from carboy.catalog.tallying import Tally, folders_of
 from carboy.catalog.texts import READING
 from carboy.errors import Conflict, InvalidName, InvalidRequest, NotFound
+from carboy.jobs import Plan
 from carboy.model import Act, Condition, File
 
 MAX_PATH = 4096
@@ -26,6 +28,7 @@ _RELOCATE = update(files).where(files.c.id == bindparam("file")).values(space=bi
 _DROP_FILE = delete(files).where(files.c.id == bindparam("file"))
 IN_FOLDER = (files.c.space == bindparam("from_space"), files.c.path >= bindparam("low"), files.c.path < bindparam("high"))
 """The files in the folder ``[low, high)``."""
+_MOVED = select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id).where(*IN_FOLDER).order_by(blobs.c.id)
 _BY_OWNER = (select(files.c.owner, func.count(), func.sum(files.c.size), func.max(func.length(files.c.path)))
              .where(*IN_FOLDER).group_by(files.c.owner).order_by(files.c.owner))
 _OLDER_BY_OWNER = (select(files.c.owner, func.sum(blobs.c.size))
@@ -57,7 +60,7 @@ class Share:
     older: int
 
 
-def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...] | None, by: Act | None) -> File:
+def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...] | None, by: Act | None, plan: Plan | None = None) -> File:
     old = locked(session, id, (to.space, to.to))
     Condition(etags=etags).check(old)
     if (old.space, old.path) == (to.space, to.to):
@@ -72,9 +75,18 @@ def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...]
     tally.kept(file.space, file.owner, older=older)
     tally.limit(file.space, file.owner, to.limits)
     tally.settle(session)
-    auditing.enter(session, by, "file.move", at=now, space=file.space, path=file.path, file_id=file.id,
+    if file.space != old.space:
+        plan_there(session, plan, [file], now, by)
+    auditing.enter(session, by, "file.move", at=now, space=file.space, path=file.path, file_id=file.id, owner=file.owner,
                    facts={"from_space": old.space, "from": old.path})
     return file
+
+
+def plan_there(session: Session, plan: Plan | None, came: Iterable[File], now: float, by: Act | None) -> None:
+    """Files that came from another space go through the steps of this one."""
+    for file in came if plan else ():
+        if plan and lock_blob(session, file.blob.id):
+            plan_jobs(session, plan, file, now, by)
 
 
 def all_unread(session: Session, where: Mapping[str, str]) -> None:
@@ -132,7 +144,7 @@ def relocate(session: Session, file: File, space: str, path: str) -> File:
 # --- folders ---
 
 
-def move_folder(session: Session, space: str, folder: str, to: Move, now: float, by: Act | None) -> int:
+def move_folder(session: Session, space: str, folder: str, to: Move, now: float, by: Act | None, plan: Plan | None = None) -> int:
     if (space, folder) == (to.space, to.to):
         return sum(share.files for share in shares(session, space, folder))
     if space == to.space and to.to.startswith(folder):
@@ -149,6 +161,10 @@ def move_folder(session: Session, space: str, folder: str, to: Move, now: float,
     for statement in (_MOVE_FILES, _MOVE_SUMS, _MOVE_LINKS):
         session.run(statement, **where, **there)
     _settle_folder(session, (space, folder), to, mine)
+    if to.space != space and plan and plan.concerns(to.space):
+        low, high = span_of(to.to)
+        moved = session.rows(_MOVED, from_space=to.space, low=low, high=high)
+        plan_there(session, plan, map(rows.file_of, moved), now, by)
     count = sum(share.files for share in mine)
     auditing.enter(session, by, "folder.move", at=now, space=to.space, path=to.to,
                    facts={"from_space": space, "from": folder, "files": count})

@@ -11,17 +11,18 @@ from sqlalchemy import ColumnElement, SelectBase, bindparam, delete, exists, ins
 from carboy.catalog import auditing, paths, reservations, rows
 from carboy.catalog.contents import adopt, drop_blobs, keep_older
 from carboy.catalog.files import BY_PATH_LOCKED
+from carboy.catalog.ordering import plan_jobs
 from carboy.catalog.sessions import Session, among, among_values, padded
-from carboy.catalog.tables import files, jobs, tags, unread
+from carboy.catalog.tables import files, tags, unread
 from carboy.catalog.tallying import Tally
 from carboy.errors import Conflict, PathConflict
+from carboy.jobs import Plan
 from carboy.model import Act, Blob, File, Placed, Placement, new_id
 
 _ONE: ColumnElement[int] = literal_column("1")
 _ADD_FILE = insert(files)
 _REPLACE_FILE = update(files).where(files.c.id == bindparam("file")).values(
     {name: bindparam(name) for name in ("media_type", "metadata", "tags", "blob_id", "size", "version", "modified_at")})
-_ADD_JOB = insert(jobs)
 _ADD_TAG = insert(tags)
 _DROP_TAGS = delete(tags).where(tags.c.file_id == bindparam("file"))
 _ADD_UNREAD = insert(unread)
@@ -40,27 +41,29 @@ def _in_the_way(count: int) -> SelectBase:
     return select(files.c.path).where(space, among(files.c.path, count)).union_all(select(within.c.path))
 
 
-def place(session: Session, placements: Sequence[Placement], now: float, release: str | None, by: Act | None = None) -> list[Placed]:
+def place(session: Session, placements: Sequence[Placement], now: float, release: str | None, by: Act | None = None,
+          plan: Plan | None = None, upload_id: str | None = None) -> list[Placed]:
     session.lock_paths([(placement.space, placement.path) for placement in placements])
     tally = Tally()
-    placed = [_place(session, placement, now, tally, by) for placement in placements]
+    placed = [_place(session, placement, now, tally, by, plan, upload_id) for placement in placements]
     if release is not None:
         reservations.release(session, release)
     tally.settle(session)
     return placed
 
 
-def _place(session: Session, placement: Placement, now: float, tally: Tally, by: Act | None) -> Placed:
+def _place(session: Session, placement: Placement, now: float, tally: Tally, by: Act | None, plan: Plan | None,
+           upload_id: str | None) -> Placed:
     found = current(session, placement.space, placement.path)
     placement.condition.check(found)
     path, found = make_way(session, placement.space, placement.path, found, placement.on_conflict)
     placement = placement if path == placement.path else replace(placement, path=path)
     blob = adopt(session, placement.blob)
     file = replace_content(session, found, placement, blob, now, tally) if found else _add(session, placement, blob, now, tally)
-    queue_steps(session, file, placement.steps, now)
+    planned = plan_jobs(session, plan, file, now, by)
     auditing.enter(session, by, "file.replace" if found else "file.create", at=now, space=file.space, path=file.path, file_id=file.id,
-                   facts={"size": file.size, "version": file.version})
-    return Placed(file, found is None)
+                   owner=file.owner, upload_id=upload_id, facts={"size": file.size, "version": file.version})
+    return Placed(file, found is None, planned)
 
 
 def make_way(session: Session, space: str, path: str, found: File | None, on_conflict: str) -> tuple[str, File | None]:
@@ -153,10 +156,3 @@ def set_tags(session: Session, file: File) -> None:
 def mark_unread(session: Session, file_id: str) -> None:
     """What a search looks in has changed."""
     session.run(_UNREAD, file_id=file_id)
-
-
-def queue_steps(session: Session, file: File, steps: Sequence[str], now: float) -> None:
-    """Each step becomes a queued job."""
-    for step in steps:
-        session.run(_ADD_JOB, id=new_id(), blob_id=file.blob.id, file_id=file.id, step=step, state="queued", attempts=0, fence=0,
-                    lease_until=None, created_at=now, changed_at=now, result=None, failure=None)

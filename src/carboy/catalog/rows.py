@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from carboy.catalog.sessions import Row
-from carboy.catalog.tables import blobs, files, tokens, uploads
+from carboy.catalog.tables import blobs, derived, files, jobs, tokens, uploads
+from carboy.jobs import Derived, Job
 from carboy.model import Blob, Chunk, File, Fragment, Instance, Key, Lease, Span, Token, Upload
 
 BLOB = tuple(blobs.c)
 FILE = (files.c.id, files.c.space, files.c.path, files.c.owner, files.c.media_type, files.c.metadata, files.c.version,
         files.c.created_at, files.c.modified_at, files.c.tags, *BLOB)
 UPLOAD = tuple(uploads.c)
+JOB = tuple(column for column in jobs.c if column.name != "sent_at")
+DERIVED = (derived.c.of, derived.c.step, derived.c.name, derived.c.media_type, derived.c.facts, derived.c.created_at, *BLOB)
 TOKEN = (tokens.c.id, tokens.c.name, tokens.c.scopes, tokens.c.created_at, tokens.c.expires_at, tokens.c.revoked_at)
 
 _ENCODE = json.JSONEncoder(separators=(",", ":"), default=dict).encode
@@ -41,13 +44,14 @@ def unpack_crc(packed: bytes) -> int:
 
 
 def blob_of(row: Row) -> Blob:
-    id, storage, key, size, crc, sha256, created_at, damaged_at = row
-    return Blob(id, storage, key, size, int.from_bytes(crc, "big"), sha256, created_at, damaged_at)
+    id, storage, key, size, crc, sha256, created_at, damaged_at, held, quarantine = row
+    return Blob(id, storage, key, size, int.from_bytes(crc, "big"), sha256, created_at, damaged_at, held, quarantine)
 
 
 def blob_values(blob: Blob) -> dict[str, Any]:
     return {"id": blob.id, "storage": blob.storage, "key": blob.key, "size": blob.size, "crc64nvme": pack_crc(blob.crc64nvme),
-            "sha256": blob.sha256, "created_at": blob.created_at, "damaged_at": blob.damaged_at}
+            "sha256": blob.sha256, "created_at": blob.created_at, "damaged_at": blob.damaged_at, "held": blob.held,
+            "quarantine": blob.quarantine}
 
 
 def file_of(row: Row) -> File:
@@ -96,6 +100,23 @@ def lease_of(row: Row) -> Lease:
 
 def instance_of(row: Row) -> Instance:
     return Instance(*row)
+
+
+def job_of(row: Row) -> Job:
+    values = dict(zip((column.name for column in JOB), row, strict=True))
+    return Job(**{**values, "args": load(values["args"]), "after": tuple(json.loads(values["after"])), "holds": bool(values["holds"]),
+                  "result": None if values["result"] is None else load(values["result"])})
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    values = {column.name: getattr(job, column.name) for column in JOB}
+    return {**values, "args": dump(job.args), "after": dump_tags(job.after), "holds": int(job.holds),
+            "result": None if job.result is None else dump(job.result), "sent_at": None}
+
+
+def derived_of(row: Row) -> Derived:
+    of, step, name, media_type, facts, created_at = row[:6]
+    return Derived(of, step, name, blob_of(row[6:]), media_type, load(facts), created_at)
 
 
 def token_of(row: Row) -> Token:

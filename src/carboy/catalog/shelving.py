@@ -13,12 +13,14 @@ from carboy.catalog import auditing, paths, reservations, rows
 from carboy.catalog.base import Move
 from carboy.catalog.contents import adopt, drop_blobs, older_of
 from carboy.catalog.files import BY_ID_LOCKED, by_id
-from carboy.catalog.moving import IN_FOLDER, all_unread, clear, locked, relocate, remove, shares, span_of
-from carboy.catalog.placing import add_file, current, make_way, mark_unread, queue_steps, replace_content, set_tags
+from carboy.catalog.moving import IN_FOLDER, all_unread, clear, locked, plan_there, relocate, remove, shares, span_of
+from carboy.catalog.ordering import plan_jobs
+from carboy.catalog.placing import add_file, current, make_way, mark_unread, replace_content, set_tags
 from carboy.catalog.sessions import Row, Session
 from carboy.catalog.tables import blobs, files, folders, shelf
 from carboy.catalog.tallying import Tally, folders_of, total_of
 from carboy.errors import InvalidRequest, NotFound
+from carboy.jobs import Plan
 from carboy.model import STAGED, TRASH, Act, Condition, File, Placed, Placement, Publication, Shelved, new_id
 
 _ADD = insert(shelf)
@@ -71,7 +73,7 @@ def delete_file(session: Session, id: str, now: float, etags: tuple[str, ...] | 
     tally = Tally()
     remove(session, file, now, tally)
     tally.settle(session)
-    auditing.enter(session, by, "file.delete", at=now, space=file.space, path=file.path, file_id=id)
+    auditing.enter(session, by, "file.delete", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner)
     return file
 
 
@@ -87,7 +89,7 @@ def _purge(session: Session, id: str, now: float, by: Act | None) -> File | None
         tally = Tally()
         tally.kept(file.space, file.owner, trash=-total_of(file, [one.size for one in older]))
         tally.settle(session)
-        auditing.enter(session, by, "file.purge", at=now, space=file.space, path=file.path, file_id=id)
+        auditing.enter(session, by, "file.purge", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner)
     return file
 
 
@@ -105,7 +107,7 @@ def trash_file(session: Session, id: str, now: float, expires_at: float, etags: 
     tally.live(file.space, file.path, file.owner, -1, -file.size)
     tally.kept(file.space, file.owner, older=-older, trash=file.size + older)
     tally.settle(session)
-    auditing.enter(session, by, "file.trash", at=now, space=file.space, path=file.path, file_id=id)
+    auditing.enter(session, by, "file.trash", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner)
     return file
 
 
@@ -131,7 +133,7 @@ def trash_folder(session: Session, space: str, folder: str, now: float, expires_
 # --- back ---
 
 
-def restore(session: Session, id: str, to: Move, now: float, by: Act | None) -> File:
+def restore(session: Session, id: str, to: Move, now: float, by: Act | None, plan: Plan | None = None) -> File:
     session.lock_paths([(to.space, to.to)])
     row = session.one(BY_ID_LOCKED, id=id)
     lying = shelved(session, id)
@@ -147,7 +149,9 @@ def restore(session: Session, id: str, to: Move, now: float, by: Act | None) -> 
     tally.kept(file.space, file.owner, older=older)
     tally.limit(file.space, file.owner, to.limits)
     tally.settle(session)
-    auditing.enter(session, by, "file.restore", at=now, space=file.space, path=file.path, file_id=id)
+    if file.space != was.space:
+        plan_there(session, plan, [file], now, by)
+    auditing.enter(session, by, "file.restore", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner)
     return file
 
 
@@ -201,15 +205,15 @@ def _stage(session: Session, placement: Placement, now: float, expires_at: float
     return Shelved(replace(file, space=placement.space, path=placement.path), "staged", now, placement.owner, expires_at)
 
 
-def publish(session: Session, publications: Sequence[Publication], now: float, by: Act | None) -> list[Placed]:
+def publish(session: Session, publications: Sequence[Publication], now: float, by: Act | None, plan: Plan | None = None) -> list[Placed]:
     session.lock_paths([(one.space, one.path) for one in publications])
     tally = Tally()
-    placed = [_publish(session, one, now, tally, by) for one in publications]
+    placed = [_publish(session, one, now, tally, by, plan) for one in publications]
     tally.settle(session)
     return placed
 
 
-def _publish(session: Session, wanted: Publication, now: float, tally: Tally, by: Act | None) -> Placed:
+def _publish(session: Session, wanted: Publication, now: float, tally: Tally, by: Act | None, plan: Plan | None) -> Placed:
     row = session.one(BY_ID_LOCKED, id=wanted.staged_id)
     lying = shelved(session, wanted.staged_id)
     if row is None or lying is None or lying.kind != "staged":
@@ -217,10 +221,10 @@ def _publish(session: Session, wanted: Publication, now: float, tally: Tally, by
     path, found = make_way(session, wanted.space, wanted.path, current(session, wanted.space, wanted.path), wanted.on_conflict)
     staged = rows.file_of(row)
     file = _take_over(session, found, staged, wanted, now, tally) if found else _appear(session, staged, wanted, path, now, tally)
-    queue_steps(session, file, wanted.steps, now)
+    planned = plan_jobs(session, plan, file, now, by)
     auditing.enter(session, by, "file.replace" if found else "file.create", at=now, space=file.space, path=file.path, file_id=file.id,
-                   facts={"size": file.size, "version": file.version})
-    return Placed(file, found is None)
+                   owner=file.owner, facts={"size": file.size, "version": file.version})
+    return Placed(file, found is None, planned)
 
 
 def _take_over(session: Session, found: File, staged: File, wanted: Publication, now: float, tally: Tally) -> File:

@@ -33,6 +33,7 @@ from carboy.catalog.sql_finding import SqlFinding
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.catalog.switching import SqlSwitching
 from carboy.errors import ConfigError
+from carboy.jobs import Plan
 from carboy.model import (
     Act,
     Blob,
@@ -55,13 +56,14 @@ from carboy.model import (
 )
 
 
-def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None) -> Catalog:
+def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None, plan: Plan | None = None) -> Catalog:
     """The catalog at ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``; nothing is opened before its first use.
 
-    ``durable=False`` lets a power cut take the last commits. ``combine`` joins CRCs (default: CRC-64/NVME's).
+    ``durable=False`` lets a power cut take the last commits. ``combine`` joins CRCs (default: CRC-64/NVME's). By ``plan`` contents get
+    their jobs.
     Raises ConfigError for another kind of URL.
     """
-    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine())
+    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine(), plan)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -95,7 +97,8 @@ def _database(url: str, durable: bool) -> Database:
 class SqlCatalog(SqlFinding, SqlSwitching):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
-    def __init__(self, database: Database, combine: Combine) -> None:
+    def __init__(self, database: Database, combine: Combine, plan: Plan | None = None) -> None:
+        self._plan = plan
         self._database = database
         self._combine = combine
 
@@ -128,7 +131,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
     def place(self, placements: Sequence[Placement], *, now: float, release: str | None = None, by: Act | None = None,
               upload: Upload | None = None, fence: Collection[str] = ()) -> list[Placed]:
         def work(session: Session) -> list[Placed]:
-            placed = placing.place(session, placements, now, release, by)
+            placed = placing.place(session, placements, now, release, by, self._plan, upload.id if upload else None)
             if upload:
                 uploads.add_complete(session, replace(upload, state="complete", file_id=placed[0].file.id))
             return placed
@@ -143,13 +146,13 @@ class SqlCatalog(SqlFinding, SqlSwitching):
 
     def restore_version(self, id: str, number: int, *, keep: int, now: float, etags: tuple[str, ...] | None = None,
                         by: Act | None = None) -> File:
-        return self._database.write(lambda session: editing.restore_version(session, id, number, keep, now, etags, by))
+        return self._database.write(lambda session: editing.restore_version(session, id, number, keep, now, etags, by, self._plan))
 
     def move(self, id: str, move: Move, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File:
-        return self._database.write(lambda session: moving.move(session, id, move, now, etags, by))
+        return self._database.write(lambda session: moving.move(session, id, move, now, etags, by, self._plan))
 
     def move_folder(self, space: str, folder: str, move: Move, *, now: float, by: Act | None = None) -> int:
-        return self._database.write(lambda session: moving.move_folder(session, space, folder, move, now, by))
+        return self._database.write(lambda session: moving.move_folder(session, space, folder, move, now, by, self._plan))
 
     # --- the shelf ---
 
@@ -161,7 +164,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
         return self._database.write(lambda session: shelving.trash_folder(session, space, folder, now, expires_at, by))
 
     def restore(self, id: str, move: Move, *, now: float, by: Act | None = None) -> File:
-        return self._database.write(lambda session: shelving.restore(session, id, move, now, by))
+        return self._database.write(lambda session: shelving.restore(session, id, move, now, by, self._plan))
 
     def shelved(self, id: str) -> Shelved | None:
         return self._database.read(lambda session: shelving.shelved(session, id))
@@ -174,7 +177,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
         return self._write_fenced(fence, lambda session: shelving.stage(session, placements, now, expires_at, release))
 
     def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
-        return self._database.write(lambda session: shelving.publish(session, publications, now, by))
+        return self._database.write(lambda session: shelving.publish(session, publications, now, by, self._plan))
 
     def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
         return self._database.read(lambda session: shelving.expired(session, now, limit))
@@ -222,7 +225,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
 
     def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
         return self._database.write(lambda session: completing.complete(
-            session, upload_id, placement, now=now, expires_at=expires_at, by=by))
+            session, upload_id, placement, now=now, expires_at=expires_at, by=by, plan=self._plan))
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
                    expires_at: float) -> bool:
@@ -261,8 +264,8 @@ class SqlCatalog(SqlFinding, SqlSwitching):
     def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
         return self._database.read(lambda session: uploads.of_parts(session, limit))
 
-    def purge(self, *, now: float, audit_before: float = 0.0) -> int:
-        return self._database.write(lambda session: upkeep.purge(session, now, audit_before))
+    def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
+        return self._database.write(lambda session: upkeep.purge(session, now, audit_before, log_before))
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         return self._database.read(lambda session: upkeep.blobs_by_key(session, storage, after, limit))

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, exists, func, literal_column, o
 from carboy.catalog import rows
 from carboy.catalog.contents import condemn
 from carboy.catalog.sessions import Database, Session
-from carboy.catalog.sql_leasing import SqlLeasing
+from carboy.catalog.sql_jobs import SqlJobs
 from carboy.catalog.tables import blobs, files, shelf, versions
 from carboy.model import Blob, Key
 
@@ -26,7 +26,7 @@ _SWITCH = update(blobs).where(blobs.c.id == bindparam("blob")).values(storage=bi
 _STORED = select(blobs.c.storage, func.count(_ONE), func.sum(blobs.c.size)).group_by(blobs.c.storage).order_by(blobs.c.storage)
 
 
-class SqlSwitching(SqlLeasing):
+class SqlSwitching(SqlJobs):
     """Each method is one transaction of the database; see :class:`carboy.catalog.base.Catalog` for what they guarantee."""
 
     _database: Database

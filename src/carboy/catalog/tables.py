@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The revision these tables are of. Revisions are numbers with leading zeros, so an older one sorts before."""
 
 metadata = MetaData()
@@ -49,9 +49,13 @@ blobs = Table(
     Column("sha256", LargeBinary),
     Column("created_at", Double, nullable=False),
     Column("damaged_at", Double),
+    Column("held", Integer, nullable=False, server_default="0"),
+    Column("quarantine", TEXT),
     Index("blobs_by_key", "storage", "key", unique=True),
     sqlite_with_rowid=False,
 )
+Index("blobs_by_sha256", blobs.c.sha256, blobs.c.size, sqlite_where=blobs.c.sha256.is_not(None),
+      postgresql_where=blobs.c.sha256.is_not(None))
 
 files = Table(
     "files", metadata,
@@ -148,24 +152,84 @@ versions = Table(
     sqlite_with_rowid=False,
 )
 
+QUEUED: ColumnElement[str] = literal_column("'queued'")
+RUNNING: ColumnElement[str] = literal_column("'running'")
 jobs = Table(
     "jobs", metadata,
     Column("id", TEXT, primary_key=True),
     _blob(),
     Column("file_id", TEXT, nullable=False),
+    Column("space", TEXT, nullable=False),
+    Column("owner", TEXT),
     Column("step", TEXT, nullable=False),
+    Column("version", TEXT, nullable=False),
+    Column("state", TEXT, nullable=False),
+    Column("queue", TEXT, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("args", TEXT, nullable=False),
+    Column("after", TEXT, nullable=False),
+    Column("holds", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("instance", TEXT),
+    Column("progress", Double, nullable=False),
+    Column("phrase", TEXT, nullable=False),
+    Column("result", TEXT),
+    Column("failure", TEXT),
+    Column("request", TEXT, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("sent_at", Double),
+    Index("jobs_once", "blob_id", "step", "version", unique=True),
+    Index("jobs_by_file", "file_id"),
+    Index("jobs_by_time", "created_at", "id"),
+    Index("jobs_by_state", "state", "step", "changed_at"),
+    sqlite_with_rowid=False,
+)
+Index("jobs_to_run", jobs.c.priority.desc(), jobs.c.due_at, jobs.c.id, sqlite_where=jobs.c.state == QUEUED,
+      postgresql_where=jobs.c.state == QUEUED)
+
+derived = Table(
+    "derived", metadata,
+    Column("of", TEXT, primary_key=True),
+    Column("step", TEXT, primary_key=True),
+    Column("name", TEXT, primary_key=True),
+    _blob(),
+    Column("media_type", TEXT, nullable=False),
+    Column("facts", TEXT, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("derived_by_blob", "blob_id"),
+    sqlite_with_rowid=False,
+)
+"""``of`` is the blob that they were made of. No foreign key: a node of schema 0004 that drops it knows nothing of this table; the sweeper
+then sees to what is left."""
+
+hooks = Table("hooks", metadata, Column("name", TEXT, primary_key=True), Column("cursor", TEXT, nullable=False), sqlite_with_rowid=False)
+"""How far in the log each webhook's deliveries have been made."""
+
+deliveries = Table(
+    "deliveries", metadata,
+    Column("id", TEXT, primary_key=True),
+    Column("hook", TEXT, nullable=False),
+    Column("subject", TEXT, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", TEXT, nullable=False),
+    Column("body", TEXT, nullable=False),
     Column("state", TEXT, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Column("lease_until", Double),
+    Column("instance", TEXT),
+    Column("answer", TEXT),
     Column("created_at", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
-    Column("result", TEXT),
-    Column("failure", TEXT),
-    Index("jobs_by_state", "state", "created_at"),
-    Index("jobs_by_blob", "blob_id"),
+    Column("due_at", Double, nullable=False),
+    Index("deliveries_in_order", "hook", "subject", "seq"),
+    Index("deliveries_by_state", "state", "due_at"),
     sqlite_with_rowid=False,
 )
+"""What webhooks are to be told. Those of one ``hook`` and ``subject`` (a file) go out by ``seq``, one after the other."""
 
 condemned = Table(
     "condemned", metadata,
@@ -311,8 +375,16 @@ audit = Table(
     Column("path", TEXT),
     Column("file_id", TEXT),
     Column("facts", TEXT, nullable=False),
+    Column("owner", TEXT),
+    Column("upload_id", TEXT),
+    Column("job_id", TEXT),
+    Column("xact", BigInteger),
     Index("audit_by_space", "space", "id"),
 )
+"""The log of all that happens. Entries without a ``kind`` are of nobody's doing, or nobody is to be kept: they are no part of the audit
+log. ``xact`` is PostgreSQL's number of the transaction: ids are given before commits, so those alone don't tell the order."""
+Index("audit_passing", audit.c.at, sqlite_where=audit.c.kind == literal_column("''"), postgresql_where=audit.c.kind == literal_column("''"))
+Index("audit_by_xact", audit.c.xact, audit.c.id, sqlite_where=audit.c.xact.is_not(None), postgresql_where=audit.c.xact.is_not(None))
 
 zips = Table(
     "zips", metadata,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import islice
 
-from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, func, literal_column, select, union, update
+from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, exists, func, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
 from carboy.catalog import answers, auditing, links, rows, zips
+from carboy.catalog.contents import drop_derived
 from carboy.catalog.reservations import lapse
 from carboy.catalog.sessions import Session, among, among_values, padded
-from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, files, fragments, uploads
+from carboy.catalog.tables import RECEIVING, blobs, chunks, condemned, derived, files, fragments, uploads
 from carboy.model import TRANSITIONS, Blob, Key
 
 _MANY = 256
@@ -24,6 +25,7 @@ _BLOBS = (select(*rows.BLOB).where(blobs.c.storage == bindparam("storage"), blob
           .order_by(blobs.c.key).limit(bindparam("count")))
 _SET_SHA256 = update(blobs).where(blobs.c.id == bindparam("blob")).values(sha256=bindparam("sha256"))
 _ENDED = delete(uploads).where(uploads.c.state.in_(_FINAL), uploads.c.expires_at <= bindparam("now"))
+_LEFT = select(derived.c.of).where(~exists(select(blobs.c.id).where(blobs.c.id == derived.c.of))).distinct().limit(1000)
 _ALL = func.count(literal_column("*"))
 _COUNTS: Mapping[str, SelectBase] = {
     "files": select(_ALL).select_from(files), "blobs": select(_ALL).select_from(blobs),
@@ -74,9 +76,17 @@ def set_sha256(session: Session, blob_id: str, sha256: bytes) -> None:
     session.run(_SET_SHA256, blob=blob_id, sha256=sha256)
 
 
-def purge(session: Session, now: float, audit_before: float) -> int:
+def purge(session: Session, now: float, audit_before: float, passing_before: float) -> int:
     return (lapse(session, now) + session.run(_ENDED, now=now) + zips.forget(session, now) + links.forget(session, now)
-            + answers.forget(session, now) + auditing.forget(session, audit_before))
+            + answers.forget(session, now) + auditing.forget(session, audit_before, passing_before) + _drop_left(session, now))
+
+
+def _drop_left(session: Session, now: float) -> int:
+    """What was derived of contents that an older node dropped."""
+    found = [of for of, in session.rows(_LEFT)]
+    for of in found:
+        drop_derived(session, of, now)
+    return len(found)
 
 
 def counts(session: Session) -> dict[str, int]:

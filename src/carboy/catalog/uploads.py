@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, SelectBase, and_, bindparam, delete, func, insert, literal_column, or_, select, update
 
-from carboy.catalog import fragments, leasing, rows
+from carboy.catalog import auditing, fragments, leasing, rows
 from carboy.catalog.base import ChunkTotals, Reservation
 from carboy.catalog.contents import condemn
 from carboy.catalog.reservations import release, renew, shrink
@@ -215,6 +215,8 @@ def end(session: Session, id: str, state: UploadState, *, now: float, failure: s
     close(session, upload, state, now=now, expires_at=expires_at, failure=failure)
     session.run(_DROP_SPANS, upload_id=id)
     condemn(session, upload.storage, upload.key, now)
+    auditing.enter(session, None, f"upload.{state}", at=now, space=upload.space, path=upload.path, owner=upload.owner, upload_id=id,
+                   facts={"failure": failure} if failure else None)
     return True
 
 

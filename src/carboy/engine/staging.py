@@ -90,7 +90,7 @@ class Staging:
         path = f"{file.id}/{file.path}" if wish.path is None else clean_path(wish.path)
         home = home_of(wish.owner) if target.rules.private else ""
         return Publication(file.id, file.space, home + path, wish.owner, wish.metadata, tuple(wish.tags), target.rules.on_conflict,
-                           target.rules.versions, (), limits.quotas(target.rules))
+                           target.rules.versions, limits.quotas(target.rules))
 
     def _read_again(self, wish: Wish, publication: Publication) -> File:
         """Whether the commit came through: under the staged file's id, or as the content of the file that was there."""

@@ -1,0 +1,110 @@
+"""How jobs end. What a job came to is committed with its being done, under its fence: so it has one effect, however often it ran."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
+
+from carboy.catalog import claiming, contents, rows
+from carboy.catalog.ordering import settle_waiting
+from carboy.catalog.sessions import Session
+from carboy.catalog.tables import RUNNING, blobs, derived, files, jobs, versions
+from carboy.catalog.twins import join_twin
+from carboy.errors import Conflict, NotFound
+from carboy.jobs import MOVES, Claim, Job, JobState, Outcome
+from carboy.model import Act
+
+_BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
+BY_ID_LOCKED = _BY_ID.with_for_update()
+_MINE = (jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.state == RUNNING)
+_DONE = update(jobs).where(*_MINE).values(state="done", progress=1.0, result=bindparam("gave"), failure=None, changed_at=bindparam("now"),
+                                          instance=None)
+_DEAD = update(jobs).where(*_MINE).values(state="dead", failure=bindparam("why"), changed_at=bindparam("now"), instance=None)
+_SET = update(jobs).where(jobs.c.id == bindparam("job")).values(
+    state=bindparam("to"), fence=jobs.c.fence + 1, attempts=bindparam("tried"), changed_at=bindparam("now"), due_at=bindparam("now"),
+    instance=None, sent_at=None, failure=bindparam("why"))
+_LESS = bindparam("less", type_=blobs.c.held.type)
+_LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
+    sha256=func.coalesce(blobs.c.sha256, bindparam("hash", type_=blobs.c.sha256.type)),
+    quarantine=func.coalesce(bindparam("why", type_=blobs.c.quarantine.type), blobs.c.quarantine),
+    held=case((blobs.c.held > _LESS, blobs.c.held - _LESS), else_=0))
+_RETYPE = update(files).where(files.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
+_RETYPE_VERSIONS = update(versions).where(versions.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
+_ADD_DERIVED = insert(derived)
+_OLD_DERIVED = select(derived.c.blob_id).where(derived.c.of == bindparam("blob"), derived.c.step == bindparam("of_step"))
+_DROP_DERIVED = delete(derived).where(derived.c.of == bindparam("blob"), derived.c.step == bindparam("of_step"))
+
+
+def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool:
+    job = claim.job
+    if not contents.lock_blob(session, job.blob_id):
+        return False
+    if not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), now=now):
+        return False
+    _derive(session, job, outcome, now)
+    less = int(job.holds and outcome.release)
+    if less or outcome.sha256 or outcome.quarantine:
+        session.run(_LEARN, blob=job.blob_id, hash=outcome.sha256, why=outcome.quarantine, less=less)
+    if outcome.media_type:
+        session.run(_RETYPE, blob=job.blob_id, as_type=outcome.media_type)
+        session.run(_RETYPE_VERSIONS, blob=job.blob_id, as_type=outcome.media_type)
+    settle_waiting(session, job.blob_id, now)
+    quarantine = {"quarantine": outcome.quarantine} if outcome.quarantine else {}
+    claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **quarantine})
+    if outcome.same_as and outcome.same_in:
+        join_twin(session, job.blob_id, outcome.same_as, outcome.same_in, now)
+    return True
+
+
+def _derive(session: Session, job: Job, outcome: Outcome, now: float) -> None:
+    """What the step derived takes the place of what it had derived before."""
+    old = [id for id, in session.rows(_OLD_DERIVED, blob=job.blob_id, of_step=job.step)]
+    if old:
+        session.run(_DROP_DERIVED, blob=job.blob_id, of_step=job.step)
+    for one in outcome.derived:
+        blob = contents.adopt(session, one.blob)
+        session.run(_ADD_DERIVED, of=job.blob_id, step=job.step, name=one.name, blob_id=blob.id, media_type=one.media_type,
+                    facts=rows.dump(one.facts), created_at=now)
+    contents.drop_blobs(session, old, now)
+
+
+def fail(session: Session, claim: Claim, failure: str, now: float, due_at: float | None) -> bool:
+    job = claim.job
+    if due_at is not None:
+        changed = claiming.again(session, job, now, due_at, failure, counts=True)
+    else:
+        changed = bool(session.run(_DEAD, job=job.id, at_fence=job.fence, why=failure, now=now))
+    if changed:
+        claiming.log_job(session, job, "job.failed" if due_at is not None else "job.dead", now,
+                         {"failure": failure, "attempts": job.attempts})
+    return changed
+
+
+def retry(session: Session, id: str, now: float, by: Act | None) -> Job:
+    return _changed(session, id, "queued", "job.retry", now, by, attempts=0, failure=None)
+
+
+def cancel(session: Session, id: str, now: float, by: Act | None) -> Job:
+    """Repeatable."""
+    job = locked(session, id)
+    if job.state == "cancelled":
+        return job
+    return _changed(session, id, "cancelled", "job.cancel", now, by, attempts=job.attempts, failure=job.failure)
+
+
+def locked(session: Session, id: str) -> Job:
+    """Raises NotFound."""
+    row = session.one(BY_ID_LOCKED, job=id)
+    if row is None:
+        raise NotFound("there is no such job", id=id)
+    return rows.job_of(row)
+
+
+def _changed(session: Session, id: str, to: JobState, kind: str, now: float, by: Act | None, *, attempts: int, failure: str | None) -> Job:
+    job = locked(session, id)
+    if to not in MOVES[job.state] or (to == "queued" and job.state == "running"):
+        raise Conflict(f"the job is {job.state}", state=job.state, possible=sorted(MOVES[job.state]))
+    session.run(_SET, job=id, to=to, tried=attempts, now=now, why=failure)
+    claiming.log_job(session, job, kind, now, {}, by)
+    return replace(job, state=to, fence=job.fence + 1, attempts=attempts, changed_at=now, due_at=now, instance=None, failure=failure)
