@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,12 @@ from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
 from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
+from carboy.processing.isolation import Isolation
+from carboy.processing.pipeline import Pipeline
+from carboy.processing.registry import known_steps
+from carboy.processing.running import Runner
+from carboy.processing.step import Step
+from carboy.processing.wakes import Wakes
 from carboy.storage.base import Storage
 from carboy.storage.local import LocalStorage
 from carboy.storage.s3 import S3Storage
@@ -69,16 +75,25 @@ class Services:
     scrubber: Scrubber
     migrator: Migrator
     snapshots: Snapshots
+    pipeline: Pipeline
+    runner: Runner
+    isolation: Isolation
+    wakes: Wakes
 
 
-def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None) -> Services:
+def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None,
+                steps: Iterable[Step] = ()) -> Services:
     """The services on these settings. No I/O: everything opens when first used, in each process for itself. ``tell`` hears of every
-    change of a file.
+    change of a file. ``steps`` are an application's own.
 
-    Raises ConfigError where a space names a storage that isn't there.
+    Raises ConfigError where a space names a storage or a step that isn't there.
     """
     durable = settings.durability == "full"
-    catalog = open_catalog(database_url(settings), durable=durable)
+    known = known_steps(settings)
+    known.add(steps)
+    pipeline, wakes = Pipeline(settings, known), Wakes(settings.data.absolute() / "wakes")
+    pipeline.check()
+    catalog = open_catalog(database_url(settings), durable=durable, plan=pipeline, wake=wakes.wake)
     if tell:
         catalog = observed(catalog, tell)
     local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
@@ -91,6 +106,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     direct = DirectUploads(settings, catalog, storages, uploads, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
+    isolation = Isolation()
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
     return Services(
         settings=settings, catalog=catalog, storages=storages, tokens=tokens, files=files,
@@ -113,6 +129,10 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         scrubber=Scrubber(settings, catalog, storages, Elsewhere(), clock),
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
+        pipeline=pipeline,
+        runner=Runner(catalog, storages, known, isolation, settings.data.absolute() / "spool", clock),
+        isolation=isolation,
+        wakes=wakes,
     )
 
 
@@ -163,6 +183,8 @@ def make_ready(services: Services) -> None:
 
 def close(services: Services) -> None:
     """Let everything go that is open: nothing is under way, and these services are used no more."""
+    services.wakes.close()
+    services.isolation.close()
     services.uploads.executor.shutdown()
     services.uploads.turns.close()
     services.leases.close()

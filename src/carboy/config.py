@@ -51,6 +51,30 @@ class SpaceSettings(BaseModel):
     public: Literal["", "read", "write"] = Field("", description="What anybody may do without a token.")
     private: bool = Field(False, description="Gives each owner a tree of its own.")
     storage: str = Field("local", description="The storage that keeps the bytes.")
+    steps: tuple[str, ...] = Field((), description="What each new content goes through in the background, such as "
+                                                   "`[\"digest\", \"image\", \"thumbnails\"]`; each step takes those of its types.")
+    hold: tuple[str, ...] = Field((), description="Steps that have to be through with a content before others than its owner are given it, "
+                                                  "such as `[\"scan\"]`; they needn't stand in `steps` as well.")
+    unscanned: Literal["hold", "pass"] = Field("hold", description="What becomes of a held content that the virus scan can't look at, "
+                                                                   "because it is too large for it or locked.")
+    dedup: bool = Field(False, description="Keeps the bytes of equal files once, among those of the space (of one owner where it is "
+                                           "private). ETags then change once, when the second turns out to be the same.")
+
+
+class WebhookSettings(BaseModel):
+    """One address that is told of what happens, by Standard Webhooks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(min_length=1, description="The address that is POSTed to.")
+    secret: str = Field("", repr=False, description="Signs what is sent, as `whsec_…` with Base64 of 24 to 64 bytes; empty makes one, "
+                                                    "which `carboy webhooks secret NAME` shows.")
+    spaces: tuple[str, ...] = Field((), description="The spaces whose news are told; empty is all.")
+    events: tuple[str, ...] = Field(("file.*", "job.done", "job.dead"), description="What is told, by its kind, as `file.create` "
+                                                                                    "or `job.*`.")
+    allow_private: bool = Field(False, description="Lets it go to addresses of private networks, and of this machine.")
+    timeout: float = Field(15.0, gt=0, le=300, description="How long an answer may take.")
+    retry_for: float = Field(3 * 86400.0, ge=0, description="What isn't taken is tried again for this long, less and less often.")
 
 
 class S3StorageSettings(BaseModel):
@@ -119,6 +143,11 @@ class Settings(BaseSettings):
 
     upload_expiry: float = Field(24 * 3600.0, gt=0,
                                  description="An upload that takes no bytes for this long is swept; completed ones answer HEAD this long.")
+    event_expiry: float = Field(86400.0, ge=60, description="What happened can be asked for again, by those who were away, for this long.")
+    event_streams: int = Field(64, ge=1, description="Most clients that a process tells what happens while it happens; each takes a "
+                                                         "thread.")
+    longest_wait: float = Field(30.0, ge=0, description="The longest that an upload's answer waits for its jobs, where `Prefer: wait` asks "
+                                                        "for it.")
     staged_expiry: float = Field(24 * 3600.0, gt=0,
                                  description="Files that an application received and didn't keep are swept after this time.")
     zip_expiry: float = Field(24 * 3600.0, gt=0, description="A zip that was asked for can be fetched, and resumed, for this long.")
@@ -147,6 +176,26 @@ class Settings(BaseSettings):
     scrub_interval: float = Field(0.0, ge=0, description="How long after one pass the server begins to read all stored bytes "
                                                          "again, to find damaged ones; 0 is never.")
     scrub_rate: Size = Field(50 * 10**6, gt=0, description="How many bytes a second the server reads for that.")
+
+    worker: bool = Field(True, description="`carboy serve` runs jobs too, in a process beside the web's, where there is no `broker`; "
+                                           "else `carboy worker` has to.")
+    job_workers: int = Field(0, ge=0, description="How many jobs a worker runs at once; 0 is one per processor.")
+    job_poll: float = Field(1.0, gt=0, description="How often a worker looks for jobs that nobody told it of.")
+    job_queues: dict[str, str] = Field(default_factory=dict, description="Queues by step, for those that are to have workers of their own "
+                                                                         "(`carboy worker --queues`): `{transcode = \"video\"}`.")
+    broker: str = Field("", repr=False, description="Where Celery delivers jobs, such as `redis://localhost:6379/0`; wants the package "
+                                                    "`celery`. Empty: workers look in the catalog themselves.")
+    step_modules: tuple[str, ...] = Field((), description="Python modules with steps of your own (`@carboy.step`).")
+    step_memory: Size = Field(2**30, ge=64 * 2**20, description="The most memory that a step in a process of its own may take.")
+    step_cpu: float = Field(120.0, ge=1, description="The most processor time, in seconds, of such a process.")
+    step_output: Size = Field(2**30, description="The largest file that such a process may write.")
+    image_pixels: int = Field(100_000_000, ge=1, description="Images with more pixels are not decoded.")
+    thumbnail_sizes: tuple[int, ...] = Field((160, 640), description="The longest sides of thumbnails, in pixels.")
+    thumbnail_formats: tuple[Literal["webp", "jpeg"], ...] = Field(("webp",), description="The formats of thumbnails.")
+    clamd: str = Field("", description="Where clamd listens, for the step `scan`: `unix:/run/clamav/clamd.ctl` or `tcp:localhost:3310`.")
+    webhooks: dict[str, WebhookSettings] = Field(default_factory=dict, description="Who is told of what happens, by name.")
+    metrics: Literal["off", "token", "open"] = Field("token", description="Who may read `/metrics`: tokens with `*:admin`, anybody, or "
+                                                                          "nobody.")
 
     trusted_proxies: tuple[str, ...] = Field((), description="Addresses or networks of proxies that are believed what they tell of a "
                                                              "request (`X-Forwarded-…`, `Forwarded`): `127.0.0.1`, `10.0.0.0/8`, or "

@@ -247,6 +247,35 @@ class BytesDamaged(StorageFailed):
     code, title = "bytes_damaged", "The stored bytes are damaged"
 
 
+class Pending(CarboyError):
+    """The content is held back until the space's steps are through with it; ``steps`` names those that are not."""
+
+    code, title = "pending", "The file is still being checked"
+
+
+class Quarantined(CarboyError):
+    """A scan found something in the content: nobody is given it."""
+
+    code, title = "quarantined", "The file is in quarantine"
+
+
+class StepFailed(CarboyError):
+    """A step can't do its work on this content. With ``retry`` (seconds, or True for the step's own backoff) it may do so later; else
+    trying again would help nothing."""
+
+    code, title = "step_failed", "The step failed"
+
+    def __init__(self, detail: str, *, retry: float | bool = False, **facts: Any) -> None:
+        super().__init__(detail, **facts)
+        self.retry = retry
+
+
+class Cancelled(CarboyError):
+    """Nothing may come of this job any more: it was cancelled, took too long, or its content is gone."""
+
+    code, title = "cancelled", "The job was cancelled"
+
+
 class CatalogUnavailable(CarboyError):
     """The catalog could not be asked, and nothing was changed."""
 

@@ -21,7 +21,8 @@ _NOBODYS: ColumnElement[bool] = audit.c.kind == literal_column("''")
 _MANY: ColumnElement[int] = literal_column("10000")
 _OLDEST = select(audit.c.id).order_by(audit.c.id).limit(_MANY)
 _LAST = select(func.max(audit.c.id)).scalar_subquery()
-_FORGET = delete(audit).where(audit.c.id.in_(_OLDEST), audit.c.id < _LAST, audit.c.at < bindparam("time"), audit.c.at < bindparam("passing"))
+_FORGET = delete(audit).where(audit.c.id.in_(_OLDEST), audit.c.id < _LAST,
+                               audit.c.at < bindparam("time"), audit.c.at < bindparam("passing"))
 _PASSED = select(audit.c.id).where(_NOBODYS, audit.c.at < bindparam("passing")).limit(_MANY)
 _PASS = delete(audit).where(audit.c.id.in_(_PASSED), audit.c.id < _LAST)
 _EQUAL = {"space": audit.c.space, "principal": audit.c.principal, "action": audit.c.action, "file_id": audit.c.file_id}

@@ -28,11 +28,14 @@ class Jobs(Protocol):
         one that is done. (job.cancel)"""
 
     # --- running ---
+    def jobs_due(self, *, now: float, steps: Collection[str], queues: Collection[str] = ()) -> bool:
+        """Whether there is a job to be claimed."""
+
     def claim_jobs(self, instance: str, *, now: float, steps: Collection[str], queues: Collection[str] = (), id: str | None = None,
                    limit: int = 1) -> list[Claim]:
         """Up to ``limit`` jobs that are due, of these steps (and queues, where any are named), or the one with this ``id``, are this
         instance's to run: highest priority first, then those that are due for longest. Each has one claim at a time, with a fence of
-        its own, until it ends or its instance is taken for dead. Costs a reading where there is nothing. Raises StorageFailed if the
+        its own, until it ends or its instance is taken for dead. Raises StorageFailed if the
         instance was taken for dead."""
 
     def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, exists, null, or_, select, update
 from sqlalchemy.sql.dml import Update
 
 from carboy.catalog import auditing, rows
@@ -29,7 +29,7 @@ _TAKE = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.state == QUEUED
 _REPORT = update(jobs).where(*_MINE).values(progress=bindparam("share"), phrase=bindparam("words"))
 _AGAIN = update(jobs).where(*_MINE).values(
     state=QUEUED, attempts=jobs.c.attempts - bindparam("undo"), failure=bindparam("why"), changed_at=bindparam("now"),
-    due_at=bindparam("due"), instance=None, sent_at=None)
+    due_at=bindparam("due"), instance=null(), sent_at=null())
 _GONE: ColumnElement[bool] = ~exists(select(writers.c.id).where(writers.c.id == jobs.c.instance))
 _LEFT = select(*rows.JOB).where(jobs.c.state == RUNNING, _GONE).order_by(jobs.c.id).limit(1000)
 _SENT_BEFORE = or_(jobs.c.sent_at.is_(None), jobs.c.sent_at < bindparam("before"), jobs.c.sent_at > bindparam("later"))

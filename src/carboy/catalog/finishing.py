@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, null, select, update
 
 from carboy.catalog import claiming, contents, rows
 from carboy.catalog.ordering import settle_waiting
@@ -18,12 +18,12 @@ from carboy.model import Act
 _BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
 BY_ID_LOCKED = _BY_ID.with_for_update()
 _MINE = (jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.state == RUNNING)
-_DONE = update(jobs).where(*_MINE).values(state="done", progress=1.0, result=bindparam("gave"), failure=None, changed_at=bindparam("now"),
-                                          instance=None)
-_DEAD = update(jobs).where(*_MINE).values(state="dead", failure=bindparam("why"), changed_at=bindparam("now"), instance=None)
+_DONE = update(jobs).where(*_MINE).values(state="done", progress=1.0, result=bindparam("gave"), failure=null(), changed_at=bindparam("now"),
+                                          instance=null())
+_DEAD = update(jobs).where(*_MINE).values(state="dead", failure=bindparam("why"), changed_at=bindparam("now"), instance=null())
 _SET = update(jobs).where(jobs.c.id == bindparam("job")).values(
     state=bindparam("to"), fence=jobs.c.fence + 1, attempts=bindparam("tried"), changed_at=bindparam("now"), due_at=bindparam("now"),
-    instance=None, sent_at=None, failure=bindparam("why"))
+    instance=null(), sent_at=null(), failure=bindparam("why"))
 _LESS = bindparam("less", type_=blobs.c.held.type)
 _LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
     sha256=func.coalesce(blobs.c.sha256, bindparam("hash", type_=blobs.c.sha256.type)),

@@ -30,6 +30,7 @@ from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database, Session
 from carboy.catalog.spans import Combine
 from carboy.catalog.sql_finding import SqlFinding
+from carboy.catalog.sql_jobs import Wake
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.catalog.switching import SqlSwitching
 from carboy.errors import ConfigError
@@ -56,14 +57,15 @@ from carboy.model import (
 )
 
 
-def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None, plan: Plan | None = None) -> Catalog:
+def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None, plan: Plan | None = None,
+                 wake: Wake = lambda: None) -> Catalog:
     """The catalog at ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``; nothing is opened before its first use.
 
     ``durable=False`` lets a power cut take the last commits. ``combine`` joins CRCs (default: CRC-64/NVME's). By ``plan`` contents get
-    their jobs.
+    their jobs; ``wake`` is called once any were committed that may be run.
     Raises ConfigError for another kind of URL.
     """
-    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine(), plan)
+    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine(), plan, wake)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -97,8 +99,9 @@ def _database(url: str, durable: bool) -> Database:
 class SqlCatalog(SqlFinding, SqlSwitching):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
-    def __init__(self, database: Database, combine: Combine, plan: Plan | None = None) -> None:
+    def __init__(self, database: Database, combine: Combine, plan: Plan | None = None, wake: Wake = lambda: None) -> None:
         self._plan = plan
+        self._wake = wake
         self._database = database
         self._combine = combine
 
@@ -135,7 +138,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
             if upload:
                 uploads.add_complete(session, replace(upload, state="complete", file_id=placed[0].file.id))
             return placed
-        return self._write_fenced(fence, work)
+        return self._woken(self._write_fenced(fence, work))
 
     def delete_file(self, id: str, *, now: float, etags: tuple[str, ...] | None = None, by: Act | None = None) -> File | None:
         return self._database.write(lambda session: shelving.delete_file(session, id, now, etags, by))
@@ -177,7 +180,7 @@ class SqlCatalog(SqlFinding, SqlSwitching):
         return self._write_fenced(fence, lambda session: shelving.stage(session, placements, now, expires_at, release))
 
     def publish(self, publications: Sequence[Publication], *, now: float, by: Act | None = None) -> list[Placed]:
-        return self._database.write(lambda session: shelving.publish(session, publications, now, by, self._plan))
+        return self._woken(self._database.write(lambda session: shelving.publish(session, publications, now, by, self._plan)))
 
     def expired_shelf(self, *, now: float, limit: int = 1000) -> list[Shelved]:
         return self._database.read(lambda session: shelving.expired(session, now, limit))
@@ -224,8 +227,8 @@ class SqlCatalog(SqlFinding, SqlSwitching):
         return self._database.read(lambda session: uploads.chunk_totals(session, upload_id))
 
     def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
-        return self._database.write(lambda session: completing.complete(
-            session, upload_id, placement, now=now, expires_at=expires_at, by=by, plan=self._plan))
+        return self._woken([self._database.write(lambda session: completing.complete(
+            session, upload_id, placement, now=now, expires_at=expires_at, by=by, plan=self._plan))])[0]
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
                    expires_at: float) -> bool:

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from carboy.catalog import claiming, finishing, happening, jobs, ordering, twins
 from carboy.catalog.sql_leasing import SqlLeasing
 from carboy.jobs import Claim, Derived, Happening, Job, JobFilter, Order, Outcome, QueueDepth
-from carboy.model import Act, File
+from carboy.model import Act, File, Placed
+
+Wake = Callable[[], None]
+"""Tells those who run jobs that there may be some. It must neither wait nor raise."""
 
 
 class SqlJobs(SqlLeasing):
     """Each method is one transaction of the database; see :class:`carboy.catalog.base_jobs.Jobs` for what they guarantee."""
 
+    _wake: Wake
+
+    def _woken(self, placed: list[Placed]) -> list[Placed]:
+        if any(one.planned for one in placed):
+            self._wake()
+        return placed
+
     # --- asking for work ---
 
     def order(self, file_id: str, orders: Sequence[Order], *, now: float, request: str = "") -> list[Job]:
-        return self._database.write(lambda session: ordering.order(session, file_id, orders, now, request))
+        ordered = self._database.write(lambda session: ordering.order(session, file_id, orders, now, request))
+        self._wake()
+        return ordered
 
     def retry_job(self, id: str, *, now: float, by: Act | None = None) -> Job:
-        return self._database.write(lambda session: finishing.retry(session, id, now, by))
+        job = self._database.write(lambda session: finishing.retry(session, id, now, by))
+        self._wake()
+        return job
 
     def cancel_job(self, id: str, *, now: float, by: Act | None = None) -> Job:
         return self._database.write(lambda session: finishing.cancel(session, id, now, by))
 
     # --- running ---
 
+    def jobs_due(self, *, now: float, steps: Collection[str], queues: Collection[str] = ()) -> bool:
+        return bool(steps and self._database.read(lambda session: claiming.due(session, now, steps, queues, None, 1)))
+
     def claim_jobs(self, instance: str, *, now: float, steps: Collection[str], queues: Collection[str] = (), id: str | None = None,
                    limit: int = 1) -> list[Claim]:
-        if not steps or not self._database.read(lambda session: claiming.due(session, now, steps, queues, id, 1)):
-            return []
         return self._write_fenced([instance], lambda session: claiming.claim(session, instance, now, steps, queues, id, limit))
 
     def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[str]:

@@ -22,6 +22,7 @@ from carboy.cli.serve import serve
 from carboy.cli.tokens import token
 from carboy.cli.trash import trash
 from carboy.cli.upkeep import fsck, sweep
+from carboy.cli.worker import worker
 from carboy.errors import CarboyError, ConfigError
 
 
@@ -70,7 +71,7 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
 
 
 for _command in (serve, token, sweep, fsck, doctor, db, ls, stat, put, get, mv, cp, rm, tag, trash, link, usage, audit, import_,
-                 export, backup, restore, scrub, migrate):
+                 export, backup, restore, scrub, migrate, worker):
     main.add_command(_command)
 
 

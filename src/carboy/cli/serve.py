@@ -18,11 +18,13 @@ from carboy.cli.common import located, settings_for
 @click.option("--tls-key", help="The file of its private key (PEM, without a password).")
 @click.option("--workers", type=int, help="Server processes; 0 is one per processor, at most 4 [default: 0].")
 @click.option("--threads", type=int, help="Most threads of each process [default: 1024].")
+@click.option("--no-worker", is_flag=True, help="Leave the jobs to `carboy worker`.")
 @located
 def serve(host: str | None, port: int | None, tls_cert: str | None, tls_key: str | None, workers: int | None, threads: int | None,
-          config: Path | None, data: Path | None) -> None:
+          no_worker: bool, config: Path | None, data: Path | None) -> None:
     """Start the server. Prints its address when it accepts connections."""
-    settings = settings_for(config, data, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, workers=workers, threads=threads)
+    settings = settings_for(config, data, host=host, port=port, tls_cert=tls_cert, tls_key=tls_key, workers=workers, threads=threads,
+                            worker=False if no_worker else None)
     _must_be_free(settings.host, settings.port)
     from carboy.web import server
 

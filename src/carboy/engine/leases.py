@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 
 from carboy.catalog.base import Catalog
 from carboy.errors import CarboyError, CommitUnknown, Interrupted, RangeBusy
@@ -103,6 +104,13 @@ class Leases:
         name = hashlib.blake2b(f"{me.id} {task}".encode(), digest_size=16).hexdigest()
         return not self._catalog.lease(Lease(name, _TASKS, Key(task), 0, None, me.id))
 
+    def bury_the_dead_here(self) -> None:
+        """Processes of this machine that have ended need not stay silent first."""
+        here = _here()
+        for instance in self._catalog.instances():
+            if instance.host == here and not _runs(instance.pid):
+                self._bury(instance)
+
     def close(self) -> None:
         """Be registered no more, when nothing is written any more. Repeatable; the next writer registers again."""
         with self._lock:
@@ -137,7 +145,7 @@ class Leases:
     def _appear(self, former: _Self | None) -> _Self:
         now = time.monotonic()
         me = _Self(new_id(), os.getpid(), now + 0.6 * self._expiry, former=former if former and former.pid == os.getpid() else None)
-        self._catalog.appear(Instance(me.id, socket.gethostname(), me.pid, 0))
+        self._catalog.appear(Instance(me.id, _here(), me.pid, 0))
         me.thread = threading.Thread(target=self._live, args=(me,), name="leases", daemon=True)
         me.thread.start()
         return me
@@ -188,6 +196,29 @@ class Leases:
         if buried:
             log.info("instance %s on %s (process %d) is gone; its leases are free", instance.id[:8], instance.host, instance.pid)
         return buried
+
+
+@cache
+def _here() -> str:
+    """This machine since it was started, and this one's view of its processes: a pid means the same to all who have the same of it. A
+    container has a view of its own."""
+    marks = [socket.gethostname()]
+    with suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            marks.append(file.read(8))
+        marks.append(os.readlink("/proc/self/ns/pid").strip("pid:[]"))
+    return " ".join(marks)
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number; it needn't be the one that had it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 class _Held:

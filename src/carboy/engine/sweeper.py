@@ -65,7 +65,8 @@ class Sweeper:
         swept.completed = self._complete()
         swept.expired = self._expire(now)
         swept.unshelved = self._unshelve(now)
-        swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry)
+        swept.purged = self._catalog.purge(now=now, audit_before=now - self._settings.audit_expiry,
+                                            log_before=now - self._settings.event_expiry)
         self._read_texts()
 
     def _read_texts(self) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import ssl
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 
 from carboy import mediatypes
 from carboy.bootstrap import Services, open_carboy, prepare
@@ -19,11 +22,32 @@ from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.web import access, worker
 from carboy.web.app import Application
+from carboy.web.background import JobProcess
 from carboy.web.cors import Cors
 from carboy.web.tls import context_of
 from carboy.web.upkeep import Upkeep
 
 log = logging.getLogger("carboy")
+
+
+class CarboyArbiter(Arbiter):  # type: ignore[misc]
+    """gunicorn's master process, which also sees to the one that runs jobs."""
+
+    def __init__(self, app: Server) -> None:
+        super().__init__(app)
+        self._jobs = app.jobs
+
+    def manage_workers(self) -> None:
+        super().manage_workers()
+        self._jobs.ensure(self)
+
+    def stop(self, graceful: bool = True) -> None:
+        """Jobs under way have as long as requests have."""
+        until = time.monotonic() + self.cfg.graceful_timeout
+        self._jobs.tell(signal.SIGTERM)
+        super().stop(graceful)
+        if not self._jobs.wait(max(0.0, until - time.monotonic())):
+            self._jobs.tell(signal.SIGKILL)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -35,6 +59,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.header_timeout = settings.header_timeout
         self.cors = Cors(settings.cors_origins)
         self.tls = tls
+        self.jobs = JobProcess(services)
         super().__init__()
 
     def load_config(self) -> None:
@@ -58,6 +83,9 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Callable[..., Any]:
         return Application(self.services)
+
+    def run(self) -> None:
+        CarboyArbiter(self).run()
 
     def stop_bodies(self) -> None:
         self.services.uploads.turns.stop_all()

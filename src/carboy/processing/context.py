@@ -1,0 +1,138 @@
+"""One attempt at one job: what its step is given."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from carboy.engine.opening import Content, open_blob
+from carboy.errors import Cancelled
+from carboy.jobs import Claim, Job
+from carboy.model import Blob, File
+from carboy.processing.keeping import Attachments
+from carboy.storage.base import Storage
+
+_PIECE = 2**20
+
+
+class Attempt:
+    """See :class:`carboy.processing.step.Context`. Other threads may :meth:`cancel` it and read how far it is."""
+
+    def __init__(self, claim: Claim, storage: Storage, spool: Path, timeout: float, attachments: Attachments) -> None:
+        self.claim = claim
+        self._storage = storage
+        self._spool = spool
+        self._attachments = attachments
+        self._why: str | None = None
+        self._ended = threading.Event()
+        self.deadline = time.monotonic() + timeout
+        self.share, self.phrase = 0.0, ""
+        self.reported = (0.0, "")
+
+    # --- what the step sees ---
+
+    @property
+    def job(self) -> Job:
+        return self.claim.job
+
+    @property
+    def blob(self) -> Blob:
+        return self.claim.blob
+
+    @property
+    def file(self) -> File | None:
+        return self.claim.file
+
+    @property
+    def name(self) -> str:
+        return self.claim.file.name if self.claim.file else self.claim.job.blob_id
+
+    @property
+    def media_type(self) -> str:
+        return self.claim.file.media_type if self.claim.file else "application/octet-stream"
+
+    @property
+    def results(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.claim.results
+
+    @property
+    def cancelled(self) -> bool:
+        return self._why is not None
+
+    def stream(self) -> BinaryIO:
+        self.check()
+        return io.BufferedReader(_Watched(self, open_blob(self.claim.blob, self._storage)), _PIECE)
+
+    @contextmanager
+    def path(self) -> Iterator[Path]:
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="step-", dir=self._spool) as folder:
+            path = Path(folder) / f"content{PurePosixPath(self.name).suffix[:16]}"
+            with self.stream() as source, path.open("wb") as file:
+                shutil.copyfileobj(source, file, _PIECE)
+            yield path
+
+    def progress(self, share: float, phrase: str = "") -> None:
+        self.check()
+        self.share, self.phrase = min(1.0, max(0.0, float(share))), phrase[:200]
+
+    def attach(self, name: str, content: Content, media_type: str, **facts: Any) -> None:
+        self.check()
+        self._attachments.add(name, content, media_type, facts)
+
+    # --- what the runner does with it ---
+
+    @property
+    def spool(self) -> Path:
+        return self._spool
+
+    def check(self) -> None:
+        """Raises Cancelled once it is."""
+        if self._why is not None:
+            raise Cancelled(self._why, job=self.claim.job.id)
+
+    def cancel(self, why: str) -> None:
+        self._why = self._why or why
+        self._ended.set()
+
+    def wait_cancelled(self, seconds: float) -> bool:
+        """Whether it is, within that time."""
+        return self._ended.wait(seconds)
+
+
+class _Watched(io.RawIOBase):
+    """A file that stops giving bytes once the attempt is cancelled."""
+
+    def __init__(self, attempt: Attempt, file: BinaryIO) -> None:
+        super().__init__()
+        self._attempt = attempt
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        self._attempt.check()
+        got: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        return got
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()

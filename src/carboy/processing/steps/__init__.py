@@ -1,0 +1,1 @@
+"""The steps that Carboy brings along, a module for each."""

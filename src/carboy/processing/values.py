@@ -1,0 +1,56 @@
+"""What goes into a step and comes out of it: typed by its function's annotations, stored as JSON."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from carboy.errors import InvalidRequest, StepFailed
+
+MAX_RESULT = 256 * 2**10
+"""The most bytes of JSON that a result may be; what is larger is to be attached."""
+
+
+def arguments(name: str, run: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that ``run`` takes besides its context, of the types that it says. Raises InvalidRequest that names the wrong one."""
+    known = [one for one in list(inspect.signature(run).parameters.values())[1:] if one.kind is not one.VAR_POSITIONAL]
+    anything = any(one.kind is one.VAR_KEYWORD for one in known)
+    names = {one.name for one in known if one.kind is not one.VAR_KEYWORD}
+    unknown = sorted(set(given) - names)
+    if unknown and not anything:
+        raise InvalidRequest(f"the step {name!r} takes no argument {unknown[0]!r}; it takes {', '.join(sorted(names)) or 'none'}",
+                             argument=unknown[0])
+    missing = [one.name for one in known if one.name not in given and one.default is one.empty and one.name in names]
+    if missing:
+        raise InvalidRequest(f"the step {name!r} wants the argument {missing[0]!r}", argument=missing[0])
+    hints = get_type_hints(run)
+    return {key: _typed(name, key, hints.get(key, Any), value) for key, value in given.items()}
+
+
+def _typed(step: str, name: str, wanted: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(wanted).validate_python(value)
+    except ValidationError as error:
+        raise InvalidRequest(f"the argument {name!r} of the step {step!r}: {error.errors()[0]['msg']}", argument=name) from None
+
+
+def as_json(value: Any) -> dict[str, Any]:
+    """A step's result as a JSON object: of a mapping, a dataclass or a model; anything else stands as ``value`` in one. Raises StepFailed
+    for what can't be written as JSON, or is too large."""
+    if value is None:
+        return {}
+    if not isinstance(value, (Mapping, BaseModel)) and not (is_dataclass(value) and not isinstance(value, type)):
+        value = {"value": value}
+    try:
+        written = json.dumps(TypeAdapter(type(value)).dump_python(value, mode="json"), allow_nan=False)
+    except Exception as error:
+        raise StepFailed(f"the step gave what can't be kept as JSON: {error}") from error
+    if len(written) > MAX_RESULT:
+        raise StepFailed(f"the step's result has {len(written)} bytes of JSON, and {MAX_RESULT} are the most; attach what is large")
+    loaded: dict[str, Any] = json.loads(written)
+    return loaded
