@@ -130,7 +130,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
         pipeline=pipeline,
-        runner=Runner(catalog, storages, known, isolation, settings.data.absolute() / "spool", clock),
+        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock),
         isolation=isolation,
         wakes=wakes,
     )

@@ -38,6 +38,9 @@ class Pipeline:
     def check(self) -> None:
         """Raises ConfigError for what the settings name and isn't there."""
         for space, steps in self._by_space.items():
+            for step in steps:
+                if step.configure:
+                    step.configure(self._settings, space)
             known = {step.name for step in steps}
             for name in set(self._settings.spaces[space].hold) - known:
                 raise ConfigError(f"spaces.{space}.hold: there is no step {name!r}", setting=f"spaces.{space}.hold")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from carboy.catalog.base import Catalog
+from carboy.config import Settings
 from carboy.errors import Cancelled, CarboyError, CommitUnknown, InvalidRequest, StepFailed
 from carboy.jobs import Claim, JobState, Outcome
 from carboy.processing.context import Attempt
@@ -40,8 +41,9 @@ def pause_before(attempts: int, backoff: float) -> float:
 class Runner:
     """Runs claims of one process, from any number of threads. :meth:`look_after` has to be called every half second or so meanwhile."""
 
-    def __init__(self, catalog: Catalog, storages: Mapping[str, Storage], steps: Steps, isolated: Isolated, spool: Path,
+    def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], steps: Steps, isolated: Isolated, spool: Path,
                  clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
         self._catalog = catalog
         self._storages = storages
         self.steps = steps
@@ -126,7 +128,8 @@ class Runner:
 
     def _outcome(self, step: Step, attempt: Attempt, attachments: Attachments) -> Outcome:
         try:
-            args = arguments(step.name, step.run, attempt.job.args)
+            given = step.configure(self._settings, attempt.job.space) if step.configure else {}
+            args = arguments(step.name, step.run, {**given, **attempt.job.args})
         except InvalidRequest as error:
             raise StepFailed(error.detail) from error
         value = self._isolated(step, attempt, args) if step.isolated else step.run(attempt, **args)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from carboy.config import Settings
 from carboy.engine.opening import Content
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE, Job
@@ -99,11 +100,15 @@ class Step:
     """Where it is ordered by itself for each new content: None is every space. A space's setting ``steps`` orders it as well."""
     max_size: int | None = None
     """Larger contents are left out, in bytes."""
+    configure: Callable[[Settings, str], Mapping[str, Any]] | None = None
+    """Arguments that come from the settings, for a job of this space, when it is run; those of the order count more. Raises ConfigError
+    where the step can't work with these settings: that is found at the start."""
 
 
 def step(name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), retries: int = DEFAULT_RETRIES, version: str = "1",
          queue: str = DEFAULT_QUEUE, priority: int = 0, timeout: float = 3600.0, backoff: float = 2.0, isolated: bool = False,
-         limits: Limits = Limits(), spaces: Sequence[str] | None = None, max_size: int | None = None) -> Callable[[F], F]:
+         limits: Limits = Limits(), spaces: Sequence[str] | None = None, max_size: int | None = None,
+         configure: Callable[[Settings, str], Mapping[str, Any]] | None = None) -> Callable[[F], F]:
     """Make a step of a function: ``@step("transcode", accept=["video/*"], after=["digest"], retries=5)``.
 
     The function stays what it is, so it can be called in tests. Modules that the setting ``step_modules`` names are searched for such
@@ -117,7 +122,7 @@ def step(name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), re
         if not [one for one in inspect.signature(function).parameters.values() if one.kind != one.KEYWORD_ONLY]:
             raise ConfigError(f"the step {name!r} takes no context: write def {function.__name__}(context, …)")
         made = Step(name, function, tuple(accept), tuple(after), retries, version, queue, priority, timeout, backoff, isolated, limits,
-                    None if spaces is None else tuple(spaces), max_size)
+                    None if spaces is None else tuple(spaces), max_size, configure)
         function.__carboy_step__ = made  # type: ignore[attr-defined]
         return function
 
