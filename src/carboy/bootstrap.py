@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from carboy.errors import ConfigError
 from carboy.processing.isolation import Isolation
 from carboy.processing.pipeline import Pipeline
 from carboy.processing.registry import known_steps
-from carboy.processing.running import Runner
+from carboy.processing.running import Runner, Within
 from carboy.processing.step import Step
 from carboy.processing.wakes import Wakes
 from carboy.storage.base import Storage
@@ -82,9 +83,9 @@ class Services:
 
 
 def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None,
-                steps: Iterable[Step] = ()) -> Services:
+                steps: Iterable[Step] = (), within: Within = nullcontext) -> Services:
     """The services on these settings. No I/O: everything opens when first used, in each process for itself. ``tell`` hears of every
-    change of a file. ``steps`` are an application's own.
+    change of a file. ``steps`` are an application's own; steps run ``within`` its context.
 
     Raises ConfigError where a space names a storage or a step that isn't there.
     """
@@ -130,7 +131,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
         pipeline=pipeline,
-        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock),
+        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within),
         isolation=isolation,
         wakes=wakes,
     )

@@ -13,6 +13,7 @@ from carboy.errors import ConfigError, InvalidRequest
 from carboy.jobs import Order
 from carboy.model import File
 from carboy.processing.step import Step, Steps
+from carboy.processing.values import kept_arguments
 
 
 class Pipeline:
@@ -59,6 +60,18 @@ class Pipeline:
         rules = self._settings.spaces.get(space)
         return Order(step.name, version_of(step, args or {}), args or {}, step.after,
                      self._settings.job_queues.get(step.name, step.queue), step.priority, bool(rules and step.name in rules.hold))
+
+    def asked(self, name: str, file: File, args: Mapping[str, Any]) -> Order:
+        """An order that somebody gives by hand. Raises InvalidRequest for a step that isn't there or doesn't take the file, and for
+        arguments that it doesn't take."""
+        step = self._steps.known.get(name)
+        if step is None:
+            raise InvalidRequest(f"there is no step {name!r}; there is {', '.join(sorted(self._steps.known))}", step=name)
+        if not takes(step, file):
+            raise InvalidRequest(f"the step {name!r} isn't for {file.name!r}, which is {file.media_type} of {file.size} bytes", step=name,
+                                 accepted=list(step.accept), max_size=step.max_size)
+        configured = step.configure(self._settings, file.space) if step.configure else {}
+        return self.order(step, file.space, kept_arguments(name, step.run, args, configured))
 
     def named(self, name: str) -> Step:
         return self._steps.get(name)

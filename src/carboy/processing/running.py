@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from carboy.storage.base import Storage
 log = logging.getLogger("carboy.jobs")
 
 LONGEST_PAUSE = 3600.0
+Within = Callable[[], AbstractContextManager[object]]
 
 
 class Isolated(Protocol):
@@ -42,7 +43,8 @@ class Runner:
     """Runs claims of one process, from any number of threads. :meth:`look_after` has to be called every half second or so meanwhile."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], steps: Steps, isolated: Isolated, spool: Path,
-                 clock: Callable[[], float] = time.time) -> None:
+                 clock: Callable[[], float] = time.time, within: Within = nullcontext) -> None:
+        """``within`` is what each step runs in, as an application's context."""
         self._settings = settings
         self._catalog = catalog
         self._storages = storages
@@ -50,6 +52,7 @@ class Runner:
         self._isolated = isolated
         self._spool = spool
         self._clock = clock
+        self._within = within
         self._lock = threading.Lock()
         self._running: dict[str, Attempt] = {}
         self._owed: list[Claim] = []
@@ -132,7 +135,8 @@ class Runner:
             args = arguments(step.name, step.run, {**given, **attempt.job.args})
         except InvalidRequest as error:
             raise StepFailed(error.detail) from error
-        value = self._isolated(step, attempt, args) if step.isolated else step.run(attempt, **args)
+        with self._within():
+            value = self._isolated(step, attempt, args) if step.isolated else step.run(attempt, **args)
         attempt.check()
         outcome = value if isinstance(value, Outcome) else Outcome(as_json(value))
         return Outcome(outcome.result, (*outcome.derived, *attachments.derived()), outcome.sha256, outcome.media_type, outcome.quarantine,

@@ -39,6 +39,19 @@ def _typed(step: str, name: str, wanted: Any, value: Any) -> Any:
         raise InvalidRequest(f"the argument {name!r} of the step {step!r}: {error.errors()[0]['msg']}", argument=name) from None
 
 
+def kept_arguments(name: str, run: Callable[..., Any], given: Mapping[str, Any], besides: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``given`` arguments as JSON, once they were found right; those ``besides`` come when the step is run. Raises InvalidRequest."""
+    hints, typed = get_type_hints(run), arguments(name, run, {**besides, **given})
+    return {key: _written(name, key, hints.get(key, Any), typed[key]) for key in given}
+
+
+def _written(step: str, name: str, wanted: Any, value: Any) -> Any:
+    try:
+        return json.loads(TypeAdapter(wanted).dump_json(value))
+    except Exception as error:
+        raise InvalidRequest(f"the argument {name!r} of the step {step!r} can't be kept as JSON: {error}", argument=name) from None
+
+
 def as_json(value: Any) -> dict[str, Any]:
     """A step's result as a JSON object: of a mapping, a dataclass or a model; anything else stands as ``value`` in one. Raises StepFailed
     for what can't be written as JSON, or is too large."""
