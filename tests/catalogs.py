@@ -9,7 +9,23 @@ from typing import Any
 
 from carboy.catalog.base import Catalog
 from carboy.errors import CarboyError
+from carboy.jobs import Order
 from carboy.model import Blob, File, Placement, Span, Upload, key_for, new_id
+
+
+class AsSaid:
+    """A plan: a file's own metadata says what is ordered for it, as ``{"steps": ["digest", ["preview", {"after": ["digest"]}]]}``."""
+
+    def concerns(self, space: str) -> bool:
+        return True
+
+    def orders(self, file: File) -> list[Order]:
+        return [Order(step) if isinstance(step, str) else an_order(step[0], **step[1]) for step in file.metadata.get("steps", ())]
+
+
+def an_order(step: str, **changes: Any) -> Order:
+    """As it is read from JSON."""
+    return replace(Order(step), **{name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()})
 
 
 def a_blob(size: int = 4, crc: int = 7, **changes: Any) -> Blob:

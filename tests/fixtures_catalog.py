@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from catalogs import AsSaid
 
 from carboy.catalog.base import Catalog
 from carboy.catalog.sql import open_catalog
@@ -27,6 +28,6 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) 
         url = request.getfixturevalue("postgres_url")
     else:
         url = f"sqlite:///{shutil.copy(empty_sqlite, tmp_path / 'catalog.sqlite3')}"
-    catalog = open_catalog(url)
+    catalog = open_catalog(url, plan=AsSaid())
     yield catalog
     catalog.close()

@@ -94,7 +94,7 @@ class TestPlace:
 
     def test_all_or_none(self, catalog: Catalog) -> None:
         put(catalog, "taken")
-        wanted = [at("one"), at("two", steps=("digest",)), at("taken", on_conflict="refuse")]
+        wanted = [at("one"), at("two", metadata={"steps": ["digest"]}), at("taken", on_conflict="refuse")]
         with pytest.raises(Conflict):
             catalog.place(wanted, now=2.0)
         assert every_path(catalog) == ["taken"]
@@ -225,7 +225,7 @@ class TestConditions:
 class TestDelete:
     def test_it_forgets_file_and_versions_and_condemns_their_bytes(self, catalog: Catalog) -> None:
         old = put(catalog, "a", keep_versions=1)
-        new = put(catalog, "a", keep_versions=1, steps=("digest",))
+        new = put(catalog, "a", keep_versions=1, metadata={"steps": ["digest"]})
         assert catalog.delete_file(new.id, now=9.0) == new
         assert catalog.file(new.id) is None
         assert catalog.versions(new.id) == []

@@ -400,7 +400,7 @@ class TestStaged:
         assert (staged.kind, staged.file.path, staged.file.space) == ("staged", "photo.jpg", "main")
         assert every_path(catalog) == [] and catalog.usage("main") == Usage() and catalog.file(staged.file.id) is None
         assert catalog.known("local", [staged.file.blob.key]) == {staged.file.blob.key}
-        [placed] = catalog.publish([self.publication(staged.file.id, "x/photo.jpg", tags=("t",), steps=("digest",))], now=2.0, by=ANN)
+        [placed] = catalog.publish([self.publication(staged.file.id, "x/photo.jpg", tags=("t",), metadata={"steps": ["digest"]})], now=2.0, by=ANN)
         assert placed.created
         assert (placed.file.id, placed.file.path, placed.file.tags, placed.file.created_at) == (staged.file.id, "x/photo.jpg", ("t",), 2.0)
         assert catalog.file_at("main", "x/photo.jpg") == placed.file

@@ -25,13 +25,31 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from catalogs import together
+from catalogs import AsSaid, together
 from fixtures_postgres import PostgresServer
 from fixtures_server import eventually
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 
-from carboy.catalog import contents, files, fragments, leasing, placing, postgres, sql, sqlite_writer, tables, upkeep, uploads
+from carboy.catalog import (
+    claiming,
+    contents,
+    files,
+    finishing,
+    fragments,
+    happening,
+    jobs,
+    leasing,
+    ordering,
+    placing,
+    postgres,
+    sql,
+    sqlite_writer,
+    tables,
+    twins,
+    upkeep,
+    uploads,
+)
 from carboy.catalog.base import Catalog
 from carboy.catalog.sessions import Session, Statement
 from carboy.catalog.sql import open_catalog
@@ -71,7 +89,7 @@ sys.exit(bool(failures))
 
 def at(path: str, **changes: Any) -> Placement:
     id = new_id()
-    return Placement("main", path, None, "text/plain", {}, Blob(id, "local", key_for(id), 1, 1, None, 1.0), **changes)
+    return Placement("main", path, None, "text/plain", changes.pop("metadata", {}), Blob(id, "local", key_for(id), 1, 1, None, 1.0), **changes)
 
 
 def at_revision(url: str, revision: str) -> None:
@@ -100,7 +118,7 @@ def paths_of(catalog: Catalog) -> set[str]:
 
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    catalog = open_catalog(url_of(tmp_path))
+    catalog = open_catalog(url_of(tmp_path), plan=AsSaid())
     catalog.migrate()
     yield catalog
     catalog.close()
@@ -248,7 +266,7 @@ class TestBatches:
 @pytest.mark.skipif(os.getuid() != 0, reason="NOT TESTED: mounting a full disk needs root")
 def test_a_full_disk_at_commit_is_unknown_and_passes(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=True)
-    catalog = open_catalog(url_of(tmp_path))
+    catalog = open_catalog(url_of(tmp_path), plan=AsSaid())
     try:
         catalog.migrate()
         catalog.place([at("first")], now=1.0)
@@ -425,7 +443,9 @@ class TestStatements:
     @pytest.mark.parametrize("statement", [
         files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
         contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
-        uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._CONDEMN, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
+        ordering.OF_BLOB, claiming._due(2, 2, False), claiming._due(2, 0, True), claiming._UNSENT, claiming._LEFT, jobs._DERIVED_ALL,
+        jobs._page(frozenset(), 0, True), jobs._page(frozenset({"file_id"}), 0, False), contents._DERIVED_OF, finishing._OLD_DERIVED,
+        happening._BY_ID, twins._twin(True), uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._CONDEMN, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
         leasing._BURY, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
     def test_every_question_has_its_index(self, catalog: Catalog, statement: Statement) -> None:
         plan = self.plan(catalog, statement)
@@ -454,8 +474,8 @@ class TestStatements:
     @pytest.mark.parametrize("url", ["sqlite", "postgresql"])
     def test_blobs_that_are_used_cannot_go(self, catalog: Catalog, tmp_path: Path, url: str, request: pytest.FixtureRequest) -> None:
         if url == "postgresql":
-            catalog = open_catalog(request.getfixturevalue("postgres_url"))
-        catalog.place([at("a", steps=("digest",))], now=1.0)
+            catalog = open_catalog(request.getfixturevalue("postgres_url"), plan=AsSaid())
+        catalog.place([at("a", metadata={"steps": ["digest"]})], now=1.0)
         database: Any = catalog._database  # type: ignore[attr-defined]
         for statement in ("DELETE FROM blobs", "UPDATE files SET blob_id = 'none'", "DELETE FROM jobs", "DELETE FROM blobs"):
             if statement.endswith("jobs"):
