@@ -153,7 +153,8 @@ class JobFilter:
 class Happening:
     """One thing that happened: an entry of the log in the order of commits. ``cursor`` is opaque, and one may go on after it.
 
-    ``kind`` is such as ``file.create``, ``file.trash``, ``upload.complete``, ``job.done``. ``owner`` is whose file it is about.
+    ``kind`` is such as ``file.create``, ``file.trash``, ``upload.cancelled``, ``job.done``. ``owner`` is whose file it is about; ``request``
+    is the id of the request that did it, or that ordered the job.
     """
 
     cursor: str
@@ -166,6 +167,12 @@ class Happening:
     upload_id: str | None = None
     job_id: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    request: str = ""
+
+
+def place_in_log(cursor: str) -> tuple[int, ...]:
+    """Cursors of one catalog are in the order of these: what comes after one has a greater place."""
+    return tuple(int(number) for number in cursor.split("."))
 
 
 @dataclass(frozen=True, slots=True)

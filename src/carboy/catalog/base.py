@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from carboy.catalog.base_hooks import Hooks
 from carboy.catalog.base_jobs import Jobs
 from carboy.model import (
     Act,
@@ -81,7 +82,7 @@ class ChunkTotals:
     pieces: int
 
 
-class Catalog(Jobs, Protocol):
+class Catalog(Jobs, Hooks, Protocol):
     """The only truth about files and uploads. Methods may be called from any thread."""
 
     # --- life ---
@@ -322,7 +323,8 @@ class Catalog(Jobs, Protocol):
 
     def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
         """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries from before both
-        times, what else the log has from before ``log_before``; how many rows went."""
+        times, what else the log has from before ``log_before``, deliveries to webhooks that were taken before ``log_before``, or given up
+        before both times; how many rows went."""
 
     def blobs(self, storage: str, *, after: Key | None = None, limit: int = 1000) -> list[Blob]:
         """Blobs by key, for fsck."""

@@ -13,7 +13,7 @@ from carboy.jobs import Happening
 
 _KINDS = ("file.", "folder.", "upload.", "job.")
 _COLUMNS = (audit.c.id, audit.c.xact, audit.c.at, audit.c.action, audit.c.space, audit.c.path, audit.c.file_id, audit.c.owner,
-            audit.c.upload_id, audit.c.job_id, audit.c.facts)
+            audit.c.upload_id, audit.c.job_id, audit.c.facts, audit.c.request)
 _LAST = select(func.max(audit.c.id))
 _BY_ID = select(*_COLUMNS).where(audit.c.id > bindparam("after")).order_by(audit.c.id).limit(bindparam("count"))
 _SETTLED: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
@@ -57,6 +57,6 @@ def _numbers(cursor: str, count: int) -> list[int]:
 
 
 def _happening(row: Row) -> Happening:
-    id, xact, at, action, space, path, file_id, owner, upload_id, job_id, facts = row
+    id, xact, at, action, space, path, file_id, owner, upload_id, job_id, facts, request = row
     cursor = str(id) if xact is None else f"{xact}.{id}"
-    return Happening(cursor, at, action, space, path, file_id, owner, upload_id, job_id, json.loads(facts))
+    return Happening(cursor, at, action, space, path, file_id, owner, upload_id, job_id, json.loads(facts), request)

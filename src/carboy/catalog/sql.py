@@ -30,6 +30,7 @@ from carboy.catalog.schema import require_current
 from carboy.catalog.sessions import Database, Session
 from carboy.catalog.spans import Combine
 from carboy.catalog.sql_finding import SqlFinding
+from carboy.catalog.sql_hooks import SqlHooks
 from carboy.catalog.sql_jobs import Wake
 from carboy.catalog.sqlite import SqliteDatabase
 from carboy.catalog.switching import SqlSwitching
@@ -96,7 +97,7 @@ def _database(url: str, durable: bool) -> Database:
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 
 
-class SqlCatalog(SqlFinding, SqlSwitching):
+class SqlCatalog(SqlFinding, SqlSwitching, SqlHooks):
     """Each method is one transaction of the database; see the contract for what they guarantee."""
 
     def __init__(self, database: Database, combine: Combine, plan: Plan | None = None, wake: Wake = lambda: None) -> None:

@@ -206,9 +206,16 @@ derived = Table(
 """``of`` is the blob that they were made of. No foreign key: a node of schema 0004 that drops it knows nothing of this table; the sweeper
 then sees to what is left."""
 
-hooks = Table("hooks", metadata, Column("name", TEXT, primary_key=True), Column("cursor", TEXT, nullable=False), sqlite_with_rowid=False)
-"""How far in the log each webhook's deliveries have been made."""
+hooks = Table(
+    "hooks", metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("cursor", TEXT, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far in the log each webhook's deliveries have been made, and the number of the last one."""
 
+OPEN: ColumnElement[bool] = literal_column("state IN ('waiting', 'queued', 'sending')")
 deliveries = Table(
     "deliveries", metadata,
     Column("id", TEXT, primary_key=True),
@@ -223,13 +230,18 @@ deliveries = Table(
     Column("instance", TEXT),
     Column("answer", TEXT),
     Column("created_at", Double, nullable=False),
+    Column("since", Double, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("due_at", Double, nullable=False),
-    Index("deliveries_in_order", "hook", "subject", "seq"),
-    Index("deliveries_by_state", "state", "due_at"),
+    Index("deliveries_by_hook", "hook", "seq", unique=True),
+    Index("deliveries_open", "hook", "subject", "seq", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("deliveries_by_state", "state", "changed_at"),
     sqlite_with_rowid=False,
 )
-"""What webhooks are to be told. Those of one ``hook`` and ``subject`` (a file) go out by ``seq``, one after the other."""
+"""What webhooks are to be told. Those of one ``hook`` and ``subject`` (a file) go out by ``seq``, one after the other: of those that are
+open the first is ``queued`` or ``sending``, the others are ``waiting``. Trying began at ``since``."""
+Index("deliveries_to_send", deliveries.c.hook, deliveries.c.due_at, deliveries.c.seq, sqlite_where=deliveries.c.state == QUEUED,
+      postgresql_where=deliveries.c.state == QUEUED)
 
 condemned = Table(
     "condemned", metadata,

@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy import BindParameter, ColumnElement, SelectBase, bindparam, delete, exists, func, literal_column, select, union, update
 from sqlalchemy.sql.dml import Delete
 
-from carboy.catalog import answers, auditing, links, rows, zips
+from carboy.catalog import answers, auditing, hooks, links, rows, zips
 from carboy.catalog.contents import drop_derived
 from carboy.catalog.reservations import lapse
 from carboy.catalog.sessions import Session, among, among_values, padded
@@ -78,7 +78,8 @@ def set_sha256(session: Session, blob_id: str, sha256: bytes) -> None:
 
 def purge(session: Session, now: float, audit_before: float, passing_before: float) -> int:
     return (lapse(session, now) + session.run(_ENDED, now=now) + zips.forget(session, now) + links.forget(session, now)
-            + answers.forget(session, now) + auditing.forget(session, audit_before, passing_before) + _drop_left(session, now))
+            + answers.forget(session, now) + auditing.forget(session, audit_before, passing_before)
+            + hooks.forget(session, passing_before, min(audit_before, passing_before)) + _drop_left(session, now))
 
 
 def _drop_left(session: Session, now: float) -> int:

@@ -87,8 +87,9 @@ def _derived() -> None:
 
 
 def _hooks() -> None:
+    to_send, still_open = sa.text("state = 'queued'"), sa.text("state IN ('waiting', 'queued', 'sending')")
     op.create_table("hooks", sa.Column("name", TEXT, nullable=False), sa.Column("cursor", TEXT, nullable=False),
-                    sa.PrimaryKeyConstraint("name"), sqlite_with_rowid=False)
+                    sa.Column("seq", sa.BigInteger(), nullable=False), sa.PrimaryKeyConstraint("name"), sqlite_with_rowid=False)
     op.create_table(
         "deliveries",
         sa.Column("id", TEXT, nullable=False),
@@ -103,13 +104,16 @@ def _hooks() -> None:
         sa.Column("instance", TEXT),
         sa.Column("answer", TEXT),
         sa.Column("created_at", sa.Double(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
         sa.Column("changed_at", sa.Double(), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sqlite_with_rowid=False,
     )
-    op.create_index("deliveries_in_order", "deliveries", ["hook", "subject", "seq"])
-    op.create_index("deliveries_by_state", "deliveries", ["state", "due_at"])
+    op.create_index("deliveries_by_hook", "deliveries", ["hook", "seq"], unique=True)
+    op.create_index("deliveries_open", "deliveries", ["hook", "subject", "seq"], sqlite_where=still_open, postgresql_where=still_open)
+    op.create_index("deliveries_to_send", "deliveries", ["hook", "due_at", "seq"], sqlite_where=to_send, postgresql_where=to_send)
+    op.create_index("deliveries_by_state", "deliveries", ["state", "changed_at"])
 
 
 def _log() -> None:
