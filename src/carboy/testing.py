@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,10 +22,14 @@ from flask import Flask
 
 from carboy.bootstrap import Services, close, make_ready, open_carboy
 from carboy.config import of_application
+from carboy.errors import StepFailed
+from carboy.jobs import Job
 from carboy.web.embedding import Embedded
 from carboy.web.extension import Carboy
 
 _QUICK = {"durability": "relaxed", "sweep": False}
+_temporary: ContextVar[Carboy | None] = ContextVar("carboy_temporary", default=None)
+"""The one of the innermost block."""
 
 
 @contextmanager
@@ -47,9 +52,12 @@ def temporary_carboy(app: Flask | None = None, *, name: str = "carboy", **settin
         prefix = name.upper()
         given = {"data": Path(folder) / "data", "database": "", **_QUICK, **settings}
         app.config.update({f"{prefix}_{key.upper()}": value for key, value in given.items()})
+        outer = _temporary.get()
+        _temporary.set(carboy)
         try:
             yield carboy
         finally:
+            _temporary.set(outer)
             embedded.close()
             carboy.default_app = meant
             app.config.clear()
@@ -71,3 +79,20 @@ def temporary_services(**settings: Any) -> Iterator[Services]:
 def sweep(carboy: Carboy) -> None:
     """What the sweeper would do now: expired staged files and the bytes of deleted ones go at once."""
     carboy.services.sweeper.run(grace=0)
+
+
+def run_jobs(carboy: Carboy | None = None, *, dead: bool = False) -> list[Job]:
+    """What workers would do with all jobs that wait, here and now, and with those that follow from them; retries don't wait for their
+    time. The jobs that ran, as they are now; that of the innermost :func:`temporary_carboy` where no other is given.
+
+    Raises StepFailed where one has died, unless ``dead`` ones are fine; what the step raised is in the log (``carboy.jobs``).
+    """
+    carboy = carboy or _temporary.get()
+    if carboy is None:
+        raise RuntimeError("whose jobs? Use this in a block of temporary_carboy(), or give it the Carboy: run_jobs(carboy)")
+    ran = carboy.run_jobs()
+    died = next((job for job in ran if job.state == "dead"), None)
+    if died and not dead:
+        file = carboy.services.catalog.file(died.file_id)
+        raise StepFailed(f"the step {died.step!r} failed with {file.path if file else died.file_id!r}: {died.failure}", job=died.id)
+    return ran

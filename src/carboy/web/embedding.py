@@ -7,7 +7,7 @@ import hmac
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +22,7 @@ from carboy.config import Settings, SpaceSettings, of_application
 from carboy.engine.access import actions
 from carboy.errors import ConfigError
 from carboy.model import NOBODY, TRUSTED, Action, File, Principal
+from carboy.processing.step import Step
 from carboy.streams import BufferPool
 from carboy.web import forgery
 from carboy.web.app import Application
@@ -52,11 +53,13 @@ class Embedded:
     """One Carboy in one application. Opens nothing before it is first used, and then once in each process."""
 
     def __init__(self, carboy: Carboy, app: Flask, name: str, spaces: Callable[[], Mapping[str, Mapping[str, Any]]],
-                 hooks: Callable[[], Hooks], expose: Collection[str], clock: Callable[[], float]) -> None:
+                 steps: Callable[[], Iterable[Step]], hooks: Callable[[], Hooks], expose: Collection[str],
+                 clock: Callable[[], float]) -> None:
         self.carboy = carboy
         self._app = app
         self._name = name
         self._spaces = spaces
+        self._steps = steps
         self._hooks = hooks
         self._expose = expose
         self._clock = clock
@@ -105,7 +108,7 @@ class Embedded:
         return self._clock()
 
     def _open(self) -> Opened:
-        services = open_carboy(self.settings(), clock=self._clock, tell=self._tell)
+        services = open_carboy(self.settings(), clock=self._clock, tell=self._tell, steps=self._steps(), within=self._app.app_context)
         try:
             make_ready(services)
         except BaseException:

@@ -14,19 +14,22 @@ from werkzeug.datastructures import Headers
 
 from carboy.bootstrap import Services
 from carboy.errors import ConfigError
+from carboy.jobs import DEFAULT_QUEUE
 from carboy.model import File, Link, LinkKind, Principal
+from carboy.processing.step import DEFAULT_RETRIES, Limits, Step, step, step_of
 from carboy.web import mounting
 from carboy.web.app import GROUPS
-from carboy.web.calls import Calls, Named, Owner, Place, Space, id_of, name_of
+from carboy.web.calls import Named, Owner, Place, Space, id_of, name_of
 from carboy.web.commands import commands_of
 from carboy.web.embedding import Authenticate, Authorise, Embedded, Hooks, OnStored, check_rules
 from carboy.web.forms import Received, Reception
+from carboy.web.jobcalls import JobCalls
 
 V = TypeVar("V", bound=Callable[..., Any])
 S = TypeVar("S", bound=OnStored)
 
 
-class Carboy(Calls):
+class Carboy(JobCalls):
     """Receives, keeps and returns the files of a Flask application.
 
     ``authenticate`` says who makes a request (``lambda: current_user``), ``authorise`` who may do what; both are asked for the routes
@@ -46,6 +49,7 @@ class Carboy(Calls):
         self.expose = tuple(expose)
         self._hooks = Hooks(authenticate, authorise, (on_stored,) if on_stored else ())
         self._spaces: dict[str, Mapping[str, Any]] = {}
+        self._steps: dict[str, Step] = {}
         self._clock = clock
         self.default_app: Flask | None = None
         """The application that is meant outside any context."""
@@ -59,7 +63,8 @@ class Carboy(Calls):
         """Make the application Carboy's too. An instance may serve several applications; each has data of its own."""
         if self.name in app.extensions:
             raise ConfigError(f"this application has a {self.name!r} already; give the second one a name: Carboy(app, name='archive')")
-        app.extensions[self.name] = Embedded(self, app, self.name, lambda: self._spaces, lambda: self._hooks, self.expose, self._clock)
+        app.extensions[self.name] = Embedded(self, app, self.name, lambda: self._spaces, self._steps.values, lambda: self._hooks,
+                                              self.expose, self._clock)
         mounting.install(app, self)
         app.cli.add_command(commands_of(self.name))
 
@@ -72,10 +77,34 @@ class Carboy(Calls):
         known = self._spaces.get(name)
         if known is not None and known != rules:
             raise ConfigError(f"the space {name!r} has other rules already: {dict(known)}", setting=f"spaces.{name}")
-        if known is None and has_app_context() and self.name in current_app.extensions and self.embedded.is_open:
+        if known is None and self._is_decided:
             raise ConfigError(f"the space {name!r} comes too late: declare spaces before Carboy is first used", setting=f"spaces.{name}")
         self._spaces[name] = rules
         return Space(name, checked)
+
+    # --- steps ---
+
+    def step(self, name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), retries: int = DEFAULT_RETRIES, version: str = "1",
+             queue: str = DEFAULT_QUEUE, priority: int = 0, timeout: float = 3600.0, backoff: float = 2.0, isolated: bool = False,
+             limits: Limits = Limits(), spaces: Sequence[Place] | None = None, max_size: int | None = None) -> Callable[[V], V]:
+        """A step of this application's, by the function below it (``@carboy.step("transcode", accept=["video/*"], retries=5)``), which
+        stays callable: see :func:`carboy.step`. Each new content of these ``spaces`` goes through it in the background, of all where none
+        are given; ``spaces=[]`` leaves that to the spaces' ``steps`` and to :meth:`run`. It runs within the application's context. To be
+        entered before Carboy is first used. Raises ConfigError."""
+        where = None if spaces is None else [name_of(space) for space in spaces]
+        mark = step(name, accept=accept, after=after, retries=retries, version=version, queue=queue, priority=priority, timeout=timeout,
+                    backoff=backoff, isolated=isolated, limits=limits, spaces=where, max_size=max_size)
+
+        def enter(function: V) -> V:
+            made = step_of(mark(function))
+            if self._steps.get(name, made) != made:
+                raise ConfigError(f"there is a step {name!r} already", step=name)
+            if self._is_decided:
+                raise ConfigError(f"the step {name!r} comes too late: enter steps before Carboy is first used", step=name)
+            self._steps[name] = made
+            return function
+
+        return enter
 
     # --- forms ---
 
@@ -182,6 +211,14 @@ class Carboy(Calls):
     def close(self) -> None:
         """Let go of everything that is open for the application. What is used again opens again."""
         self.embedded.close()
+
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the application at hand has used it, so that spaces and steps are what they are."""
+        return has_app_context() and self.name in current_app.extensions and self.embedded.is_open
+
+    def _now(self) -> float:
+        return self.embedded.clock()
 
     def _acting(self) -> Principal:
         return self.embedded.acting()
