@@ -22,6 +22,7 @@ import pytest
 import wire
 
 READY = re.compile(r"Carboy is ready at (https?://\S+)")
+JOBS = "carboy-jobs"
 SHOWN = 100
 """Lines of a log that a failed test shows."""
 
@@ -36,6 +37,13 @@ def eventually(ask: Callable[[], T], limit: float = wire.LIMIT) -> T:
             pytest.fail(f"not within {limit:g} s: {ask}")
         pause.wait(0.01)
     return answer
+
+
+def _comm(pid: int) -> str:
+    """What a process calls itself; "" where it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 class Server:
@@ -107,7 +115,14 @@ class Server:
         return self._process.pid
 
     def workers(self) -> list[int]:
-        """The process ids of its children."""
+        """The process ids of its children that serve requests."""
+        return [pid for pid in self._children() if _comm(pid) != JOBS]
+
+    def job_process(self) -> int | None:
+        """The process id of the child that runs jobs."""
+        return next((pid for pid in self._children() if _comm(pid) == JOBS), None)
+
+    def _children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     # --- talking to it ---

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
 from carboy.bootstrap import Services
@@ -96,6 +97,7 @@ class JobProcess:
         """In the child: never returns."""
         status = 1
         try:
+            _call_myself("carboy-jobs")
             for number in (*arbiter.SIGNALS, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             for listener in arbiter.LISTENERS:
@@ -110,3 +112,9 @@ class JobProcess:
         finally:
             logging.shutdown()
             os._exit(status)
+
+
+def _call_myself(name: str) -> None:
+    """For `top` and `ps`, where the system has a way."""
+    with suppress(OSError), open("/proc/self/comm", "w") as file:
+        file.write(name)
