@@ -139,7 +139,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows: all that is given must hold."""
+    """Which jobs a list shows: all that is given must hold. Of a ``space``: without those whose file has gone to another one."""
 
     space: str | None = None
     owner: str | None = None
@@ -153,8 +153,8 @@ class JobFilter:
 class Happening:
     """One thing that happened: an entry of the log in the order of commits. ``cursor`` is opaque, and one may go on after it.
 
-    ``kind`` is such as ``file.create``, ``file.trash``, ``upload.cancelled``, ``job.done``. ``owner`` is whose file it is about; ``request``
-    is the id of the request that did it, or that ordered the job.
+    ``kind`` is such as ``file.create``, ``file.trash``, ``upload.cancelled``, ``job.done``. ``owner`` is whose file it is about;
+    ``request`` is the id of the request that did it, or that ordered the job.
     """
 
     cursor: str

@@ -5,16 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_column, select, tuple_
 
 from carboy.catalog import paths, rows
 from carboy.catalog.sessions import Session, among, among_values, padded
-from carboy.catalog.tables import blobs, derived, jobs
+from carboy.catalog.tables import blobs, derived, files, jobs
 from carboy.errors import InvalidRequest
 from carboy.jobs import Derived, Job, JobFilter, QueueDepth
 
 _BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
 _EQUAL = {"space": jobs.c.space, "owner": jobs.c.owner, "file_id": jobs.c.file_id, "blob_id": jobs.c.blob_id, "step": jobs.c.step}
+_ELSEWHERE: ColumnElement[bool] = exists(select(files.c.id).where(
+    files.c.id == jobs.c.file_id, files.c.space != jobs.c.space, files.c.space >= literal_column("'0'")))
+"""Whether the file has gone to another space: who sees this one may not see that one. In the trash it is in none."""
 _DERIVED = select(*rows.DERIVED).join_from(derived, blobs, derived.c.blob_id == blobs.c.id).where(derived.c.of == bindparam("blob"))
 _DERIVED_ALL = _DERIVED.order_by(derived.c.step, derived.c.name)
 _DERIVED_ONE = _DERIVED.where(derived.c.step == bindparam("of_step"), derived.c.name == bindparam("named"))
@@ -25,6 +28,8 @@ _DEPTHS = (select(jobs.c.step, jobs.c.state, func.count(literal_column("*")), fu
 @cache
 def _page(names: frozenset[str], states: int, following: bool) -> Select[Any]:
     found = select(*rows.JOB).where(*[_EQUAL[name] == bindparam(name, type_=_EQUAL[name].type) for name in sorted(names)])
+    if "space" in names:
+        found = found.where(~_ELSEWHERE)
     if states:
         found = found.where(among(jobs.c.state, states))
     if following:
