@@ -24,6 +24,7 @@ from carboy.engine.importing import Importer
 from carboy.engine.leases import Leases
 from carboy.engine.links import Links
 from carboy.engine.migrating import Migrator
+from carboy.engine.news import News
 from carboy.engine.observing import Tell, observed
 from carboy.engine.receive import Receiver
 from carboy.engine.restoring import RESTORING, Restore
@@ -37,6 +38,7 @@ from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
 from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
+from carboy.processing.asking import Work
 from carboy.processing.isolation import Isolation
 from carboy.processing.pipeline import Pipeline
 from carboy.processing.registry import known_steps
@@ -80,6 +82,8 @@ class Services:
     runner: Runner
     isolation: Isolation
     wakes: Wakes
+    work: Work
+    news: News
 
 
 def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, tell: Tell | None = None,
@@ -93,6 +97,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     known = known_steps(settings)
     known.add(steps)
     pipeline, wakes = Pipeline(settings, known), Wakes(settings.data.absolute() / "wakes")
+    bell = Wakes(settings.data.absolute() / "news")
     pipeline.check()
     catalog = open_catalog(database_url(settings), durable=durable, plan=pipeline, wake=wakes.wake)
     if tell:
@@ -131,9 +136,11 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
         pipeline=pipeline,
-        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within),
+        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake),
         isolation=isolation,
         wakes=wakes,
+        work=Work(catalog, files, pipeline, clock),
+        news=News(catalog, bell),
     )
 
 
@@ -184,6 +191,7 @@ def make_ready(services: Services) -> None:
 
 def close(services: Services) -> None:
     """Let everything go that is open: nothing is under way, and these services are used no more."""
+    services.news.close()
     services.wakes.close()
     services.isolation.close()
     services.uploads.executor.shutdown()

@@ -43,8 +43,9 @@ class Runner:
     """Runs claims of one process, from any number of threads. :meth:`look_after` has to be called every half second or so meanwhile."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], steps: Steps, isolated: Isolated, spool: Path,
-                 clock: Callable[[], float] = time.time, within: Within = nullcontext) -> None:
-        """``within`` is what each step runs in, as an application's context."""
+                 clock: Callable[[], float] = time.time, within: Within = nullcontext,
+                 ended: Callable[[], None] = lambda: None) -> None:
+        """``within`` is what each step runs in, as an application's context; ``ended`` is called after each attempt."""
         self._settings = settings
         self._catalog = catalog
         self._storages = storages
@@ -53,6 +54,7 @@ class Runner:
         self._spool = spool
         self._clock = clock
         self._within = within
+        self._ended = ended
         self._lock = threading.Lock()
         self._running: dict[str, Attempt] = {}
         self._owed: list[Claim] = []
@@ -69,6 +71,7 @@ class Runner:
             with self._lock:
                 self._owed.append(claim)
             return None
+        self._ended()
         log.info("job %s (%s) %s", job.id, job.step, state or "is not ours any more",
                  extra={"request_id": job.request, "facts": {
                      "job": job.id, "step": job.step, "state": state, "attempt": job.attempts, "blob": job.blob_id, "file": job.file_id,
