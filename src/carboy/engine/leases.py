@@ -105,10 +105,12 @@ class Leases:
         return not self._catalog.lease(Lease(name, _TASKS, Key(task), 0, None, me.id))
 
     def bury_the_dead_here(self) -> None:
-        """Processes of this machine that have ended need not stay silent first."""
-        here = _here()
-        for instance in self._catalog.instances():
-            if instance.host == here and not _runs(instance.pid):
+        """Processes of this machine that have ended need not stay silent first. Those that were silent for too long are buried too, for who
+        asks this every second or so, whether it is registered itself or not."""
+        here, instances = _here(), self._catalog.instances()
+        silent = {instance.id for instance in self._silent(instances)}
+        for instance in instances:
+            if instance.id in silent or (instance.host == here and not _runs(instance.pid)):
                 self._bury(instance)
 
     def close(self) -> None:

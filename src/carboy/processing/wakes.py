@@ -27,11 +27,12 @@ class Wakes:
         if self._folder.is_dir():
             self._asks.ask(Key(""), 0, None)
 
-    def wait(self, seconds: float) -> None:
-        """Until somebody rings, or has rung since the last time; no longer than so many seconds."""
+    def wait(self, seconds: float) -> bool:
+        """Until somebody rings, or has rung since the last time; no longer than so many seconds. Whether somebody has."""
         self._asks.listen(lambda key, start, end: self._rung.set())
-        self._rung.wait(seconds)
+        rung = self._rung.wait(seconds)
         self._rung.clear()
+        return rung
 
     def close(self) -> None:
         self._asks.close()

@@ -1,0 +1,211 @@
+"""The dispatcher: what is queued in the catalog and due is sent to a broker, and sent again where the broker has lost it.
+
+Any number of dispatchers may run. One of all machines sends what it finds; on each machine one sends what it hears of at once. Where two do
+the same for a moment, an id is delivered twice, which is harmless (:class:`carboy.processing.delivery.Deliverer`).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+from carboy.catalog.base import Catalog
+from carboy.engine.leases import Leases
+from carboy.errors import CarboyError
+from carboy.jobs import Job
+from carboy.processing.delivery import Broker, BrokerAway
+from carboy.processing.wakes import Wakes
+
+log = logging.getLogger("carboy.jobs")
+
+BATCH = 256
+LOST = 5.0
+"""What was sent so many seconds ago, and isn't begun though nothing waits in its queue, is lost."""
+OLD, OLDEST = 60.0, 3600.0
+"""What is still queued after so long is sent again though others wait in its queue; then after twice as long each time, up to this."""
+_NEVER = 1.0
+"""A time of sending before any: marks what was not sent after all."""
+_RECOVER, _FIRST = 1.0, 1.0
+_IDLE = 30.0
+_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An id that was sent and is still queued: when it was last seen so, and when it is sent again at the latest."""
+
+    seen: float
+    again: float
+    times: int = 0
+
+
+@dataclass(slots=True)
+class _Away:
+    """Since when the broker is away, and when it is asked again."""
+
+    since: float
+    ask_at: float = 0.0
+    pause: float = _PAUSE
+
+
+@dataclass(slots=True)
+class _Firsts:
+    """Which tasks this process was the first for, and until when it needn't ask again."""
+
+    known: dict[str, tuple[bool, float]] = field(default_factory=dict)
+
+    def ask(self, task: str, leases: Leases) -> bool:
+        first, until = self.known.get(task, (False, 0.0))
+        if time.monotonic() >= until:
+            first = leases.first(task)
+            self.known[task] = first, time.monotonic() + _FIRST
+        return first
+
+
+class Dispatcher:
+    """Sends ids until told to stop. The broker being away is told once, and changes nothing for anybody but those who wait for jobs."""
+
+    def __init__(self, catalog: Catalog, leases: Leases, wakes: Wakes, broker: Broker, *, poll: float = 1.0, alone: bool = True,
+                 clock: Callable[[], float] = time.time) -> None:
+        """``alone``: whether nothing but this needs the process to give signs of life."""
+        self._catalog = catalog
+        self._leases = leases
+        self._wakes = wakes
+        self._broker = broker
+        self._poll = poll
+        self._alone = alone
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._sent: dict[str, _Sent] = {}
+        self._away: _Away | None = None
+        self._firsts = _Firsts()
+        self._recover_at = 0.0
+        self._busy_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Repeatable; from any thread, or a signal's handler."""
+        self._stopped.set()
+        self._wakes.ring()
+
+    def run(self, patience: float = 0.0) -> None:
+        """Until :meth:`stop`. (Nothing is under way that would need patience.)"""
+        rung = True
+        while not self._stopped.is_set():
+            try:
+                self.look(rung)
+            except CarboyError as error:
+                log.warning("jobs could not be sent: %s", error.detail)
+            except Exception:
+                log.exception("jobs could not be sent")
+            rung = self._wakes.wait(self._poll)
+        self._broker.close()
+        if self._alone:
+            self._leases.close()
+
+    def look(self, rung: bool = False) -> None:
+        """Send what there is to send; ``rung`` says that somebody on this machine has just asked for it."""
+        if time.monotonic() >= self._recover_at:
+            self._recover_at = time.monotonic() + _RECOVER
+            self._recover()
+        if self._away and time.monotonic() < self._away.ask_at:
+            return
+        try:
+            self._send_fresh(rung)
+            self._send_lost()
+        except BrokerAway as error:
+            self._is_away(error)
+
+    # --- sending ---
+
+    def _send_fresh(self, rung: bool) -> None:
+        while jobs := self._catalog.unsent_jobs(now=self._clock(), before=_NEVER, limit=BATCH):
+            self._busy_at = time.monotonic()
+            if not self._ours(rung):
+                return
+            self._send(jobs)
+            if len(jobs) < BATCH:
+                return
+
+    def _send_lost(self) -> None:
+        """All those whose queue is empty, and of others those that were sent long ago."""
+        stale = self._stale()
+        if not stale or not self._ours(False):
+            return
+        empty = self._empty({job.queue for job in stale})
+        since = self._clock() - LOST
+        while stale:
+            now = time.monotonic()
+            again = [job for job in stale if job.queue in empty or now >= self._seen(job, now).again]
+            for job in again:
+                seen = self._seen(job, now)
+                seen.times += 1
+                seen.again = now + min(OLDEST, OLD * 2.0 ** min(seen.times, 20))
+            if again:
+                log.info("%d job(s) are still queued; they are sent again", len(again))
+                self._send(again)
+            stale = self._stale(since) if len(again) == len(stale) == BATCH else []
+        self._forget()
+
+    def _stale(self, since: float | None = None) -> list[Job]:
+        now = self._clock()
+        return self._catalog.unsent_jobs(now=now, before=now - LOST if since is None else since, limit=BATCH)
+
+    def _empty(self, queues: Collection[str]) -> set[str]:
+        self._connect()
+        return {queue for queue in queues if self._broker.waiting(queue) == 0}
+
+    def _send(self, jobs: Sequence[Job]) -> None:
+        """They are marked first: who claims one before it is marked may have it queued again, and that is another sending."""
+        self._connect()
+        self._catalog.mark_sent([job.id for job in jobs], at=self._clock())
+        for number, job in enumerate(jobs):
+            try:
+                self._broker.send(job)
+            except BrokerAway:
+                self._catalog.mark_sent([job.id for job in jobs[number:]], at=0.0)
+                raise
+
+    def _connect(self) -> None:
+        self._broker.connect()
+        if self._away:
+            log.warning("the broker is there again, after %.0f s", time.monotonic() - self._away.since)
+            self._away = None
+
+    def _is_away(self, error: BrokerAway) -> None:
+        now = time.monotonic()
+        if self._away is None:
+            log.warning("the broker is away; jobs wait in the catalog until it is there again: %s", error)
+            self._away = _Away(now)
+        self._away.ask_at = now + self._away.pause
+        self._away.pause = min(_LONGEST_PAUSE, self._away.pause * 2)
+        self._broker.close()
+        if self._alone:  # another machine may reach it
+            self._leases.close()
+            self._firsts = _Firsts()
+
+    # --- who sends ---
+
+    def _ours(self, rung: bool) -> bool:
+        return self._firsts.ask("dispatch", self._leases) or (rung and self._firsts.ask(f"dispatch {socket.gethostname()}", self._leases))
+
+    def _seen(self, job: Job, now: float) -> _Sent:
+        known = self._sent.setdefault(job.id, _Sent(now, now + OLD))
+        known.seen = now
+        return known
+
+    def _forget(self) -> None:
+        """Those that were seen no more for a while, however long that is for those that were sent often."""
+        now = time.monotonic()
+        self._sent = {id: sent for id, sent in self._sent.items() if now - sent.seen < OLD}
+
+    def _recover(self) -> None:
+        self._leases.bury_the_dead_here()
+        for job in self._catalog.recover_jobs(now=self._clock()):
+            log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step)
+        if self._alone and time.monotonic() - self._busy_at > _IDLE:
+            self._leases.close()
+            self._firsts = _Firsts()
