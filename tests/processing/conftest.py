@@ -137,6 +137,20 @@ def make_workshop(tmp_path: Path) -> Iterator[Workshops]:
         workshop.close()
 
 
+@pytest.fixture(scope="module")
+def make_shared_workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshops]:
+    """The same for all tests of a module: they use names of their own in it."""
+    made: list[Workshop] = []
+
+    def make(*steps: Callable[..., Any] | Step, **options: Any) -> Workshop:
+        made.append(Workshop(tmp_path_factory.mktemp("shared"), steps, options))
+        return made[-1]
+
+    yield make
+    for workshop in made:
+        workshop.close()
+
+
 @pytest.fixture
 def workshop(make_workshop: Workshops) -> Workshop:
     return make_workshop()
