@@ -196,10 +196,22 @@ class NotSupported(CarboyError):
     code, title = "not_supported", "Not supported here"
 
 
-class Busy(CarboyError):
-    """All threads for bodies are taken. Trying again later is right."""
+class AddressRefused(CarboyError):
+    """A name stands for an address of this machine or of a private network, where Carboy was to connect to by somebody's wish."""
 
-    code, title = "busy", "Too many uploads at once"
+    code, title = "address_refused", "This address is not public"
+
+
+class Unreachable(CarboyError):
+    """Another server, which Carboy was to connect to, can't be found or doesn't answer."""
+
+    code, title = "unreachable", "The other server can't be reached"
+
+
+class Busy(CarboyError):
+    """All threads for bodies, or for answers that take their time, are taken. Trying again later is right."""
+
+    code, title = "busy", "Too many requests at once"
 
 
 class StorageFull(CarboyError):

@@ -37,7 +37,7 @@ class Bell(Protocol):
     def ring(self) -> None:
         """For this process alone."""
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> object:
         """Until it rings, or has rung since the last time; no longer than so many seconds."""
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from carboy.streams import BufferPool
 from carboy.web import api, describing, http, idempotency, located, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.cors import Cors
+from carboy.web.listening import places
 from carboy.web.logs import escaped
 from carboy.web.page import folder, problem, routes
 from carboy.web.protocols import classic, direct, raw, resumable, tus, widgets
@@ -54,7 +55,7 @@ class Application:
     def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
         self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool(), Rates(settings), identify=identify, reference=Reference(_described(expose)),
+                        BufferPool(), Rates(settings), places(settings), identify=identify, reference=Reference(_described(expose)),
                         page=settings.page and "page" in expose)
         self._proxies = Proxies(settings.trusted_proxies)
         self._cors = Cors(settings.cors_origins)

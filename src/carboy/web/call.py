@@ -44,6 +44,8 @@ class Web:
     slots: Slots
     buffers: BufferPool
     rates: Rates
+    places: Slots
+    """For streams of events and answers that wait."""
     pages: Pages = field(default_factory=Pages)
     reference: Reference = field(default_factory=lambda: Reference(()))
     page: bool = False

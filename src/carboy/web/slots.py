@@ -11,9 +11,10 @@ from carboy.errors import Busy
 
 
 class Slots:
-    """At most ``total`` bodies at once, and ``each`` of any one client. Thread-safe."""
+    """At most ``total`` bodies (or ``what`` it is) at once, and ``each`` of any one client. Thread-safe."""
 
-    def __init__(self, total: int, each: int) -> None:
+    def __init__(self, total: int, each: int, what: str = "bodies") -> None:
+        self._what = what
         self._total = total
         self._each = each
         self._held = 0
@@ -25,9 +26,9 @@ class Slots:
         """A slot for the block, counted for each of ``clients`` (a principal, an address). Raises Busy."""
         with self._lock:
             if self._held >= self._total:
-                raise Busy("too many bodies are on their way to this server; try again")
+                raise Busy(f"too many {self._what} are on their way here; try again")
             if any(self._clients[client] >= self._each for client in clients):
-                raise Busy(f"{self._each} of your bodies are on their way already; try again when one is done", limit=self._each)
+                raise Busy(f"{self._each} of your {self._what} are on their way already; try again when one is done", limit=self._each)
             self._held += 1
             self._clients.update(clients)
         try:

@@ -6,7 +6,7 @@ from werkzeug import Response
 
 from carboy.engine.receive import Target
 from carboy.web.call import Call
-from carboy.web.render import placed_response
+from carboy.web.prefer import stored_response
 
 
 def receive(call: Call, target: Target) -> Response:
@@ -16,4 +16,4 @@ def receive(call: Call, target: Target) -> Response:
     with call.body() as source:
         placed = services.receiver.receive(target, source, digests=call.digests())
     call.stored(placed)
-    return placed_response(services.files, placed)
+    return stored_response(call, placed)

@@ -17,7 +17,8 @@ from carboy.web import http
 from carboy.web.call import Call
 from carboy.web.disposition import name_in
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
-from carboy.web.render import address, file_json, json_response
+from carboy.web.prefer import stored_files
+from carboy.web.render import address
 from carboy.web.whole import receive
 
 Answer = Callable[[list[Placed]], Response]
@@ -36,7 +37,7 @@ def post(call: Call, space: str, path: str, *, answer: Answer | None = None) -> 
     placed = receive_form(call, target, boundary)
     for one in placed:
         call.stored(one)
-    return answer(placed) if answer else json_response({"files": [file_json(call.services.files, one.file) for one in placed]}, 201)
+    return answer(placed) if answer else stored_files(call, placed)
 
 
 def _raw(call: Call, folder: Target) -> Response:

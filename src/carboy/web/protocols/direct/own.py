@@ -16,9 +16,10 @@ from carboy.model import Progress
 from carboy.storage.base import ClientPart
 from carboy.web import asking, http
 from carboy.web.call import Call
+from carboy.web.prefer import stored_response
 from carboy.web.protocols.direct import shapes
 from carboy.web.protocols.direct.common import complete, found
-from carboy.web.render import address, instant, json_response, no_content, placed_response, upload_json
+from carboy.web.render import address, instant, json_response, no_content, upload_json
 
 
 def begin(call: Call, space: str) -> Response:
@@ -62,7 +63,7 @@ def finish(call: Call, space: str, id: str) -> Response:
     upload = found(call, space, id).upload
     asked = asking.body(call, shapes.DirectComplete, asking.MAX_BULK)
     named = None if asked.parts is None else {part.number: part.etag for part in asked.parts}
-    return placed_response(call.services.files, complete(call, upload, named))
+    return stored_response(call, complete(call, upload, named))
 
 
 def cancel(call: Call, space: str, id: str) -> Response:

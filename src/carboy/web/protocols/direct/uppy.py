@@ -16,9 +16,10 @@ from carboy.model import Upload
 from carboy.storage.base import MAX_PART
 from carboy.web import asking, forgery
 from carboy.web.call import Call
+from carboy.web.prefer import stored_json
 from carboy.web.protocols.direct import shapes
 from carboy.web.protocols.direct.common import complete, found
-from carboy.web.render import file_json, json_response, location
+from carboy.web.render import json_response, location
 
 _NO_PATH = ("", "null", "undefined")
 _MOST_METADATA = 100
@@ -70,7 +71,7 @@ def finish(call: Call, space: str, id: str) -> Response:
     placed = complete(call, upload, {part.PartNumber: part.ETag for part in asked.parts})
     files = call.services.files
     return json_response({"location": location(files, placed.file), "key": upload.id, "bucket": space,
-                          "file": file_json(files, placed.file)})
+                          "file": stored_json(call, placed)})
 
 
 def abort(call: Call, space: str, id: str) -> Response:

@@ -15,9 +15,10 @@ from carboy.errors import CarboyError, Conflict, InvalidRequest, OffsetMismatch,
 from carboy.model import File, Placed, Progress, Upload
 from carboy.web import http
 from carboy.web.call import Call, Handler
+from carboy.web.prefer import stored_response
 from carboy.web.protocols.resumable import fields
 from carboy.web.protocols.resumable.fields import Version
-from carboy.web.render import Finished, address, placed_response
+from carboy.web.render import Finished, address
 
 
 class Refused(Exception):
@@ -175,7 +176,7 @@ def finished(call: Call, version: Version, progress: Progress, placed: Placed | 
 def stored(call: Call, version: Version, placed: Placed, digests: Collection[str] = ()) -> Response:
     """The file, as its address answers for a whole body; ``digests`` are those that the upload was to have."""
     call.stored(placed)
-    response = placed_response(call.services.files, placed)
+    response = stored_response(call, placed)
     response.headers.update({**fields.told_completeness(version, True), "Upload-Offset": str(placed.file.size),
                              **_of_file(call, digests, placed.file)})
     return response

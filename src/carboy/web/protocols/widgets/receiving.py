@@ -15,10 +15,12 @@ from werkzeug import Response
 from carboy.engine.receive import Digests, Incoming, Target
 from carboy.errors import Conflict, InvalidRequest
 from carboy.model import Placed, Progress, Span, Upload
+from carboy.streams import Source
 from carboy.web.call import Call
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, drained, part_data
+from carboy.web.prefer import stored_response
 from carboy.web.protocols.widgets.fields import Chunk, others, path_of
-from carboy.web.render import json_response, placed_response, upload_json
+from carboy.web.render import json_response, upload_json
 
 _REPEATS = 300.0
 """How long, in seconds, a chunk of a complete upload counts as one whose answer was lost."""
@@ -44,18 +46,24 @@ def receive(call: Call, space: str, widget: Widget) -> Response:
     folder = call.services.files.target(call.principal, space, "")
     boundary = boundary_of(call.environ.get("CONTENT_TYPE", ""))
     with call.body() as source:
-        if boundary is None:
-            return _raw(call, folder, widget)
-        reader = FormReader(source, boundary, call.services.settings, call.digests())
-        events = reader.files()
-        part = next((event for event in events if isinstance(event, Part)), None)
-        if part is None:
-            raise InvalidRequest("the form has no file")
-        fields = {**call.query, **reader.fields}
-        chunk = widget.parse(fields, part.filename)
-        if chunk:
-            return _take(call, folder, widget, chunk, fields, _to_the_end(events), part.digests())
-        return _whole(call, folder, widget, part, events, reader) if widget.whole else _later(call, folder, widget, part, events, reader)
+        came = _received(call, folder, widget, boundary, source)
+    return stored_response(call, came) if isinstance(came, Placed) else came
+
+
+def _received(call: Call, folder: Target, widget: Widget, boundary: str | None, source: Source) -> Placed | Response:
+    """The file, where there is one now; else the answer to a chunk."""
+    if boundary is None:
+        return _raw(call, folder, widget)
+    reader = FormReader(source, boundary, call.services.settings, call.digests())
+    events = reader.files()
+    part = next((event for event in events if isinstance(event, Part)), None)
+    if part is None:
+        raise InvalidRequest("the form has no file")
+    fields = {**call.query, **reader.fields}
+    chunk = widget.parse(fields, part.filename)
+    if chunk:
+        return _take(call, folder, widget, chunk, fields, _to_the_end(events), part.digests())
+    return _whole(call, folder, widget, part, events, reader) if widget.whole else _later(call, folder, widget, part, events, reader)
 
 
 def has(call: Call, space: str, widget: Widget) -> bool:
@@ -89,14 +97,14 @@ def repeats(call: Call, upload: Upload, total: int) -> bool:
     return file is not None and file.blob.key == upload.key
 
 
-def compare(call: Call, upload: Upload, at: int, data: Iterator[bytes | memoryview]) -> Response:
+def compare(call: Call, upload: Upload, at: int, data: Iterator[bytes | memoryview]) -> Placed:
     """The same bytes are received once more. Raises BytesDiffer, TooLarge."""
     with call.services.uploads.repeating(upload, at) as pump:
         for piece in data:
             pump.feed(piece)
     file = call.services.uploads.file(upload)
     assert file is not None
-    return placed_response(call.services.files, Placed(file, created=False))
+    return Placed(file, created=False)
 
 
 def deliver(call: Call, incoming: list[tuple[Part, Iterator[Event]]] | Iterator[tuple[Part, Iterator[Event]]],
@@ -139,7 +147,7 @@ def _to_the_end(events: Iterator[Event]) -> Iterator[bytes]:
     drained(events)
 
 
-def _raw(call: Call, folder: Target, widget: Widget) -> Response:
+def _raw(call: Call, folder: Target, widget: Widget) -> Placed | Response:
     """The body is the chunk, and the address describes it: the widgets' method ``octet``."""
     chunk = widget.parse(call.query, None)
     if chunk is None:
@@ -147,7 +155,7 @@ def _raw(call: Call, folder: Target, widget: Widget) -> Response:
     return _take(call, folder, widget, chunk, call.query, call.source.give(), call.digests())
 
 
-def _whole(call: Call, folder: Target, widget: Widget, part: Part, events: Iterator[Event], reader: FormReader) -> Response:
+def _whole(call: Call, folder: Target, widget: Widget, part: Part, events: Iterator[Event], reader: FormReader) -> Placed:
     """Whole files, as many as there are."""
 
     def checked() -> Iterator[tuple[Part, Iterator[Event]]]:
@@ -156,10 +164,10 @@ def _whole(call: Call, folder: Target, widget: Widget, part: Part, events: Itera
             raise InvalidRequest("the fields of a chunk must come before its file")
 
     placed = deliver(call, checked(), folder, reader)
-    return placed_response(call.services.files, placed[0])
+    return placed[0]
 
 
-def _later(call: Call, folder: Target, widget: Widget, part: Part, events: Iterator[Event], reader: FormReader) -> Response:
+def _later(call: Call, folder: Target, widget: Widget, part: Part, events: Iterator[Event], reader: FormReader) -> Placed | Response:
     """Which chunk it is comes behind it."""
     size = 0
     with call.services.uploads.piece(folder.rules, part.digests()) as piece:
@@ -176,7 +184,7 @@ def _later(call: Call, folder: Target, widget: Widget, part: Part, events: Itera
 
 
 def _take(call: Call, folder: Target, widget: Widget, chunk: Chunk, fields: Mapping[str, str], data: Iterator[bytes],
-          digests: Digests) -> Response:
+          digests: Digests) -> Placed | Response:
     target = _target(call, folder, chunk, fields)
     if chunk.count <= 1 and chunk.size == chunk.total and folder.rules.on_conflict == "replace":
         return _at_once(call, target, chunk, data, digests)
@@ -193,7 +201,7 @@ def _take(call: Call, folder: Target, widget: Widget, chunk: Chunk, fields: Mapp
     return _write(call, upload, chunk, data, digests)
 
 
-def _at_once(call: Call, target: Target, chunk: Chunk, data: Iterator[bytes], digests: Digests) -> Response:
+def _at_once(call: Call, target: Target, chunk: Chunk, data: Iterator[bytes], digests: Digests) -> Placed:
     """The only chunk is the file: one transaction, and nothing to go on with."""
     call.services.receiver.precheck(target, chunk.total)
     with call.services.receiver.delivery(call.principal.id) as delivery:
@@ -202,10 +210,10 @@ def _at_once(call: Call, target: Target, chunk: Chunk, data: Iterator[bytes], di
         _check_size(incoming.received, chunk)
         placed = delivery.publish()[0]
     call.stored(placed)
-    return placed_response(call.services.files, placed)
+    return placed
 
 
-def _write(call: Call, upload: Upload, chunk: Chunk, data: Iterator[bytes], digests: Digests) -> Response:
+def _write(call: Call, upload: Upload, chunk: Chunk, data: Iterator[bytes], digests: Digests) -> Placed | Response:
     with call.services.uploads.writing(upload, chunk.at, chunk.size, call.source, limit=chunk.size, digests=digests,
                                        whole=bool(call.digests())) as writing:
         for piece in data:
@@ -215,7 +223,7 @@ def _write(call: Call, upload: Upload, chunk: Chunk, data: Iterator[bytes], dige
     if writing.placed is None:
         return json_response(upload_json(call.services.files, writing.progress))
     call.stored(writing.placed)
-    return placed_response(call.services.files, writing.placed)
+    return writing.placed
 
 
 def _check_size(received: int, chunk: Chunk) -> None:
