@@ -29,6 +29,9 @@ from carboy.web.upkeep import Upkeep
 
 log = logging.getLogger("carboy")
 
+ENDING = 8.0
+"""How many seconds after its patience with jobs the process that runs them has ended."""
+
 
 class CarboyArbiter(Arbiter):  # type: ignore[misc]
     """gunicorn's master process, which also sees to the one that runs jobs."""
@@ -42,12 +45,14 @@ class CarboyArbiter(Arbiter):  # type: ignore[misc]
         self._jobs.ensure(self)
 
     def stop(self, graceful: bool = True) -> None:
-        """Jobs under way have as long as requests have."""
-        until = time.monotonic() + self.cfg.graceful_timeout
+        """Jobs under way have as long as requests have, and then a little to heed that they are ended."""
+        until = time.monotonic() + self.cfg.graceful_timeout + ENDING
         self._jobs.tell(signal.SIGTERM)
         super().stop(graceful)
         if not self._jobs.wait(max(0.0, until - time.monotonic())):
             self._jobs.tell(signal.SIGKILL)
+            self._jobs.wait(ENDING)
+        self.reap_workers()
 
 
 class Server(BaseApplication):  # type: ignore[misc]
