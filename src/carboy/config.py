@@ -5,12 +5,14 @@ Precedence: arguments (the command line's flags), then ``CARBOY_*`` variables, t
 
 from __future__ import annotations
 
+import base64
 import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError, TomlConfigSettingsSource
@@ -61,6 +63,13 @@ class SpaceSettings(BaseModel):
                                            "private). ETags then change once, when the second turns out to be the same.")
 
 
+def _is_webhook_secret(secret: str) -> bool:
+    try:
+        return secret.startswith("whsec_") and 24 <= len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
+
+
 class WebhookSettings(BaseModel):
     """One address that is told of what happens, by Standard Webhooks."""
 
@@ -69,12 +78,46 @@ class WebhookSettings(BaseModel):
     url: str = Field(min_length=1, description="The address that is POSTed to.")
     secret: str = Field("", repr=False, description="Signs what is sent, as `whsec_…` with Base64 of 24 to 64 bytes; empty makes one, "
                                                     "which `carboy webhooks secret NAME` shows.")
+    old_secrets: tuple[str, ...] = Field((), repr=False, description="Secrets that sign too, while receivers change to a new one.")
     spaces: tuple[str, ...] = Field((), description="The spaces whose news are told; empty is all.")
     events: tuple[str, ...] = Field(("file.*", "job.done", "job.dead"), description="What is told, by its kind, as `file.create` "
                                                                                     "or `job.*`.")
     allow_private: bool = Field(False, description="Lets it go to addresses of private networks, and of this machine.")
     timeout: float = Field(15.0, gt=0, le=300, description="How long an answer may take.")
     retry_for: float = Field(3 * 86400.0, ge=0, description="What isn't taken is tried again for this long, less and less often.")
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        wrong = f"{url!r} is no address for webhooks; write such as https://app.example/hooks"
+        if not re.fullmatch(r"https?://[!-~]+", url, re.IGNORECASE) or "#" in url or "\\" in url:
+            raise ValueError(f"{wrong}, in ASCII without spaces and #")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError(wrong) from None
+        if not parts.hostname or port == 0:
+            raise ValueError(wrong)
+        if "@" in parts.netloc:
+            raise ValueError("the address of a webhook holds no name and password; messages are proved by their signature")
+        return url
+
+    @field_validator("secret", "old_secrets")
+    @classmethod
+    def _secrets(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for secret in (given,) if isinstance(given, str) else given:
+            if (secret or not isinstance(given, str)) and not _is_webhook_secret(secret):
+                raise ValueError("must be whsec_ and the Base64 of 24 to 64 bytes; leave it out to have one made")
+        return given
+
+    @field_validator("events")
+    @classmethod
+    def _kinds(cls, events: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in events:
+            if not re.fullmatch(r"(\*|(\*|file|folder|upload|job)\.[a-z_*?]+)", pattern):
+                raise ValueError(f"{pattern!r} is no kind of event; write such as file.create, file.* or job.dead")
+        return events
 
 
 class S3StorageSettings(BaseModel):
@@ -242,6 +285,14 @@ class Settings(BaseSettings):
             if name == "local" or not SPACE_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} can't be a storage's name: lower-case letters, digits, _ and -, at most 63, and not `local`")
         return storages
+
+    @field_validator("webhooks")
+    @classmethod
+    def _webhook_names(cls, webhooks: dict[str, WebhookSettings]) -> dict[str, WebhookSettings]:
+        for name in webhooks:
+            if not SPACE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} can't be a webhook's name: lower-case letters, digits, _ and -, at most 63")
+        return webhooks
 
     @field_validator("admin_token", "secret_key")
     @classmethod

@@ -123,5 +123,6 @@ def mark_sent(session: Session, ids: Sequence[str], at: float) -> None:
 def log_job(session: Session, job: Job, kind: str, now: float, facts: dict[str, Any], by: Act | None = None) -> None:
     """Enter it in the log."""
     file = at_its_path(session, job.file_id)
-    auditing.enter(session, by or Act(None, "", job.request), kind, at=now, space=file.space if file else job.space, path=file.path if file else None,
+    auditing.enter(session, by or Act(None, "", job.request), kind, at=now, space=file.space if file else job.space,
+                   path=file.path if file else None,
                    file_id=job.file_id, owner=file.owner if file else job.owner, job_id=job.id, facts={"step": job.step, **facts})
