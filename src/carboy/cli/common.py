@@ -18,6 +18,7 @@ from carboy.errors import ConfigError
 if TYPE_CHECKING:
     from carboy.bootstrap import Services
     from carboy.config import Settings
+    from carboy.web.brokered import Brokered
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -31,6 +32,8 @@ class Given:
     data: Path | None = None
     settings: Callable[[], Settings] | None = None
     services: Callable[[], Services] | None = None
+    brokered: Callable[[], Brokered | None] | None = None
+    """The application's own Celery."""
 
 
 def located(command: F) -> F:
@@ -76,6 +79,19 @@ def opened(config: Path | None, data: Path | None) -> Iterator[Services]:
         yield services
     finally:
         close(services)
+
+
+def brokered_of(services: Services) -> Brokered | None:
+    """The Celery that delivers jobs: the application's own, or that of the settings. Raises ConfigError."""
+    from carboy.web.brokered import of_settings
+
+    own = _given().brokered
+    found = own() if own else None
+    if found is None:
+        found = of_settings(services)
+        if found:
+            found.attach()
+    return found
 
 
 class Duration(click.ParamType[float]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from carboy.cli.common import located, opened
+from carboy.cli.common import brokered_of, located, opened
 
 
 @click.command()
@@ -16,15 +17,23 @@ from carboy.cli.common import located, opened
 def worker(concurrency: int | None, queues: str | None, config: Path | None, data: Path | None) -> None:
     """Run jobs in the background, until SIGTERM or Ctrl-C.
 
-    `carboy serve` does so by itself where there is no broker; `carboy serve --no-worker` leaves it to this command. What is under way at
-    the end has the setting graceful_timeout to finish.
+    `carboy serve` does so by itself where there is no broker; `carboy serve --no-worker` leaves it to this command. With a broker this is a
+    worker of Celery's. What is under way at the end has the setting graceful_timeout to finish.
     """
     from carboy.web.background import Background
     from carboy.web.server import log_to_stderr
 
+    wanted = [name for name in (queues or "").split(",") if name]
     with opened(config, data) as services:
         log_to_stderr(services.settings)
-        background = Background(services, workers=concurrency or 0, queues=[name for name in (queues or "").split(",") if name])
+        brokered = brokered_of(services)
+        if brokered:
+            sys.exit(brokered.work(wanted, concurrency=concurrency or 0, ready=_ready))
+        background = Background(services, workers=concurrency or 0, queues=wanted)
         background.heed_signals()
-        click.echo("Carboy's worker is ready")
+        _ready()
         background.run()
+
+
+def _ready() -> None:
+    click.echo("Carboy's worker is ready")

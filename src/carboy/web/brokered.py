@@ -1,0 +1,112 @@
+"""Where Celery delivers jobs: what of it runs beside the web, as ``carboy worker``, and in the workers of an application's own Celery."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carboy.bootstrap import Services
+from carboy.errors import ConfigError
+from carboy.jobs import DEFAULT_QUEUE
+from carboy.processing.delivery import Broker
+from carboy.processing.dispatch import Dispatcher
+from carboy.web.forked import Forked
+
+if TYPE_CHECKING:
+    from carboy.processing.celery_worker import Beside
+
+log = logging.getLogger("carboy.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Brokered:
+    """A Celery application that carries the ids of one Carboy's jobs, as the task of this name. ``services`` gives those of whichever
+    process asks."""
+
+    app: Any
+    task: str
+    services: Callable[[], Services]
+
+    def broker(self) -> Broker:
+        from carboy.processing.celery_broker import CeleryBroker
+
+        return CeleryBroker(self.app, self.task)
+
+    def attach(self) -> None:
+        """Workers of the application know the task, and have a dispatcher beside them."""
+        from carboy.processing.celery_app import register
+        from carboy.processing.celery_worker import attach, in_worker
+
+        register(self.app, in_worker(lambda: self.services().deliverer), self.task)
+        beside: Beside = DispatchBeside(self)
+        attach(self.app, beside)
+
+    def work(self, queues: Collection[str], *, concurrency: int, ready: Callable[[], None]) -> int:
+        """Be a worker until told to end; the exit status. The services of this process open nothing meanwhile: it forks."""
+        from carboy.processing.celery_worker import run_worker
+
+        services = self.services()
+        wanted = [str(self.app.conf.task_default_queue) if queue == DEFAULT_QUEUE else queue for queue in queues or queues_of(services)]
+        services.catalog.close()
+        return run_worker(self.app, concurrency=concurrency or services.settings.job_workers, queues=wanted,
+                          patience=services.settings.graceful_timeout, ready=ready)
+
+
+def of_settings(services: Services) -> Brokered | None:
+    """What the setting ``broker`` asks for. Raises ConfigError where it can't be had."""
+    if not services.settings.broker:
+        return None
+    try:
+        from carboy.processing.celery_app import TASK, make_app
+    except ImportError:
+        raise ConfigError("broker: Celery is not installed; pip install 'carboy[celery]'", setting="broker") from None
+    return Brokered(make_app(services.settings), TASK, lambda: services)
+
+
+def queues_of(services: Services) -> list[str]:
+    """All queues that a step's jobs go to."""
+    return sorted({DEFAULT_QUEUE, *services.settings.job_queues.values(), *(step.queue for step in services.runner.steps.known.values())})
+
+
+class DispatchBeside:
+    """See :class:`carboy.processing.celery_worker.Beside`."""
+
+    def __init__(self, brokered: Brokered) -> None:
+        self._brokered = brokered
+        self._process = Forked("carboy-dispatch")
+        self._dispatcher: Dispatcher | None = None
+        self._ended = False
+
+    def start(self, threaded: bool) -> None:
+        if self._ended:
+            return
+        if not threaded:
+            self._process.ensure(self._be)
+        elif self._dispatcher is None:
+            services = self._brokered.services()
+            self._dispatcher = Dispatcher(services.catalog, services.leases, services.wakes, self._brokered.broker(),
+                                          poll=services.settings.job_poll, alone=False)
+            threading.Thread(target=self._dispatcher.run, name="dispatch", daemon=True).start()
+
+    def stop(self) -> None:
+        self._ended = True
+        if self._dispatcher:
+            self._dispatcher.stop()
+        self._process.tell(signal.SIGTERM)
+        if not self._process.wait(5.0):
+            self._process.tell(signal.SIGKILL)
+
+    def _be(self, parent: int) -> None:
+        from carboy.web.background import Background
+
+        for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        background = Background(self._brokered.services(), broker=self._brokered.broker())
+        background.heed_signals()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the worker's affair, which ends this
+        background.end_with(parent)
+        background.run()
