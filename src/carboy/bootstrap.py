@@ -39,13 +39,14 @@ from carboy.engine.uploads import Uploads
 from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
 from carboy.processing.asking import Work
+from carboy.processing.delivery import Deliverer
 from carboy.processing.isolation import Isolation
 from carboy.processing.pipeline import Pipeline
 from carboy.processing.registry import known_steps
 from carboy.processing.running import Runner, Within
 from carboy.processing.step import Step
 from carboy.processing.wakes import Wakes
-from carboy.storage.base import Storage
+from carboy.storage.base import OnDisk, Storage
 from carboy.storage.local import LocalStorage
 from carboy.storage.s3 import S3Storage
 
@@ -80,6 +81,7 @@ class Services:
     snapshots: Snapshots
     pipeline: Pipeline
     runner: Runner
+    deliverer: Deliverer
     isolation: Isolation
     wakes: Wakes
     work: Work
@@ -113,6 +115,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
     isolation = Isolation()
+    runner = Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake)
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
     return Services(
         settings=settings, catalog=catalog, storages=storages, tokens=tokens, files=files,
@@ -136,7 +139,8 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
         pipeline=pipeline,
-        runner=Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake),
+        runner=runner,
+        deliverer=Deliverer(catalog, leases, runner, wakes, rests=all(isinstance(one, OnDisk) for one in storages.values()), clock=clock),
         isolation=isolation,
         wakes=wakes,
         work=Work(catalog, files, pipeline, clock),
