@@ -51,10 +51,10 @@ def check_size(size: tuple[int, int], pixels: int) -> None:
     """Raises StepFailed for an image with more pixels, or a longer side, than are decoded."""
     width, height = size
     if width * height > pixels:
-        raise StepFailed(f"the image has {width} × {height} pixels, and images of more than {pixels} are not decoded",
-                         width=width, height=height, limit=pixels)
+        raise StepFailed(f"the image has {width} × {height} pixels, which is more than {pixels}; such are not decoded", width=width,
+                         height=height, limit=pixels)
     if max(size) > MAX_SIDE:
-        raise StepFailed(f"the image has {width} × {height} pixels, and the longest side may have {MAX_SIDE}", width=width, height=height,
+        raise StepFailed(f"the image has {width} × {height} pixels; the longest side may have {MAX_SIDE}", width=width, height=height,
                          limit=MAX_SIDE)
 
 
@@ -124,6 +124,8 @@ def _limited(pixels: int) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except Image.DecompressionBombError:
+        raise StepFailed(f"the image has more than {pixels} pixels; such are not decoded", limit=pixels) from None
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
