@@ -134,6 +134,6 @@ def test_bytes_of_a_storage_that_the_settings_dont_name(engine: Stores) -> None:
     spaces = {"spaces": {**engine.settings.spaces, "two": engine.settings.spaces["one"]}}
     other = open_carboy(engine.settings.model_copy(update={**storages, **spaces}), clock=lambda: engine.now)
     with pytest.raises(StorageUnavailable, match=r"storages\.two"):
-        other.files.storage(file)
+        other.files.storage(TRUSTED, file)
     assert [(one.kind, one.storage) for one in other.fsck.run()] == [("unreachable", "two")]
     close(other)

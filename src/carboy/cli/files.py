@@ -105,8 +105,8 @@ def get(path: str, local: Path | None, version: int | None, force: bool, space: 
         me = who(owner)
         file = services.files.at(me, space, path)
         older = services.files.version(file, version) if version is not None else None
-        blob = older.blob if older else file.blob
-        with open_blob(blob, services.storages[blob.storage]) as content, _writable(local or Path(file.name), force) as out:
+        storage = services.files.storage(me, file, older)
+        with open_blob(older.blob if older else file.blob, storage) as content, _writable(local or Path(file.name), force) as out:
             while piece := content.read(2**20):
                 out.write(piece)
         if json_ and str(local) != "-":

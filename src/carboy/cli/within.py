@@ -56,9 +56,12 @@ def path_of(file: File, principal: Principal, services: Services) -> str:
 
 def shown(file: File, path: str | None = None) -> dict[str, Any]:
     """A file as JSON."""
+    from carboy.engine.availability import status_of
+
     return {"id": file.id, "space": file.space, "path": path or file.path, "size": file.size, "media_type": file.media_type,
             "owner": file.owner, "version": file.version, "crc64nvme": f"{file.blob.crc64nvme:016x}",
             "sha256": file.blob.sha256.hex() if file.blob.sha256 else None, "damaged_at": moment(file.blob.damaged_at),
+            "status": status_of(file.blob), "quarantine": file.blob.quarantine,
             "tags": list(file.tags), "metadata": dict(file.metadata), "created_at": moment(file.created_at),
             "modified_at": moment(file.modified_at)}
 

@@ -73,13 +73,15 @@ class Changes:
                                          by=self._files.act(principal))
 
     def copy(self, principal: Principal, file: File, path: str, *, space: str | None = None, on_conflict: OnConflict = "refuse") -> Placed:
-        """Another file of the same content, metadata and tags; no bytes are copied. Raises what :meth:`move` raises."""
+        """Another file of the same content, metadata and tags; no bytes are copied. Raises what :meth:`move` raises, and
+        Pending, Quarantined: who has the copy would be given it."""
         self._authorise(principal, "read", file)
         there = self._there(principal, file, space)
         return self._copy(principal, [(file, there.home + clean_path(path))], there, on_conflict)[0]
 
     def copy_folder(self, principal: Principal, space: str, folder: str, to: str, *, to_space: str | None = None) -> int:
-        """All that is in the folder, at once; how many files. Raises NotFound for an empty one, Conflict where a file is in the way."""
+        """All that is in the folder, at once; how many files. Raises NotFound for an empty one, Conflict where a file is in the way,
+        Pending and Quarantined where one of them isn't given."""
         here, there = self._place(principal, "read", space), self._place(principal, "write", to_space or space)
         old, new = here.home + _a_folder(folder), there.home + _a_folder(to)
         if there.space == here.space and new.startswith(old):
@@ -92,6 +94,7 @@ class Changes:
     def _copy(self, principal: Principal, copies: Sequence[tuple[File, str]], there: _Place, on_conflict: OnConflict) -> list[Placed]:
         for file, path in copies:
             self._check(file, there, path)
+            self._files.check(principal, file)
             if file.blob.damaged_at is not None:
                 raise BytesDamaged("the file's bytes are damaged", id=file.id)
         placements = [Placement(there.space, path, principal.id, file.media_type, file.metadata, file.blob, on_conflict=on_conflict,
@@ -115,8 +118,10 @@ class Changes:
 
     def restore_version(self, principal: Principal, file: File, number: int, *, etags: tuple[str, ...] | None = None) -> File:
         """An older content becomes the current one; what it replaces is kept as a replaced content is. Raises NotFound,
-        PreconditionFailed."""
+        PreconditionFailed, Pending, Quarantined."""
         rules = self._authorise(principal, "write", file)
+        if version := self._files.version(file, number):
+            self._files.check(principal, file, blob=version.blob)
         return self._catalog.restore_version(file.id, number, keep=max(1, rules.versions), now=self._clock(), etags=etags,
                                              by=self._files.act(principal))
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine.access import actions, authorise
+from carboy.engine.availability import check_available
 from carboy.engine.names import clean_prefix, home_of
 from carboy.engine.receive import Target
 from carboy.errors import NotFound
-from carboy.model import NOBODY, Act, Action, Condition, File, Page, Principal, Version
+from carboy.model import NOBODY, Act, Action, Blob, Condition, File, Page, Principal, Version
 from carboy.storage.base import Storage
 
 
@@ -98,8 +99,16 @@ class Files:
                 return version
         raise NotFound(f"{file.name!r} has no version {number}", version=number)
 
-    def storage(self, file: File) -> Storage:
-        return self._storages[file.blob.storage]
+    def check(self, principal: Principal, file: File, *, blob: Blob | None = None, pending: bool = False) -> None:
+        """See :func:`carboy.engine.availability.check_available`, which this asks."""
+        check_available(principal, file, self.rules(file.space), self._catalog, blob=blob, pending=pending)
+
+    def storage(self, principal: Principal, file: File, version: Version | None = None, *, pending: bool = False) -> Storage:
+        """Where the file's content is, or that of an older version, for a principal who may read the file and is given it. Raises
+        Quarantined, Pending."""
+        blob = version.blob if version else file.blob
+        self.check(principal, file, blob=blob, pending=pending)
+        return self._storages[blob.storage]
 
     def shown_path(self, file: File) -> str:
         """The path as its owner writes it."""

@@ -24,6 +24,7 @@ from carboy.catalog.base import Catalog
 from carboy.catalog.paths import first_free, numbered
 from carboy.config import Settings
 from carboy.engine.access import actions
+from carboy.engine.availability import is_available, status_of
 from carboy.engine.files import Files
 from carboy.engine.names import clean_folder, clean_name, clean_path
 from carboy.engine.reading import proved
@@ -57,12 +58,14 @@ class Zips:
     def create(self, principal: Principal, space: str, *, paths: Sequence[str] = (), ids: Sequence[str] = (),
                name: str = "files.zip") -> Zip:
         """A zip of these files and folders (with their slash; ``""`` is all of the space) as they are now, and of the files with these
-        ids. Raises what authorising raises, NotFound for what isn't there, TooLarge beyond MAX_FILES, InvalidRequest for an empty one."""
+        ids. Raises what authorising raises, NotFound for what isn't there, TooLarge beyond MAX_FILES, InvalidRequest for an empty one.
+        What the principal isn't given is left out of folders; named by its path or id it raises Pending, Quarantined."""
         if principal.kind == "nobody":
             raise Unauthenticated("send a token as 'Authorization: Bearer …'")
         name, names = clean_name(name), _Names()
         entries = [entry for path in paths for entry in self._under(principal, space, path, names)]
-        entries += [names.entry(names.root(file.name), file) for file in (self._files.get(principal, id) for id in ids)]
+        entries += [names.entry(names.root(file.name), self._given(principal, file))
+                    for file in (self._files.get(principal, id) for id in ids)]
         if not entries:
             raise InvalidRequest("there is nothing to put into the zip; name files by path or id, or folders")
         if len(entries) > MAX_FILES:
@@ -74,7 +77,7 @@ class Zips:
 
     def open(self, principal: Principal, id: str) -> Archive:
         """The zip, every content of it known now, and where bytes are files every byte of it there. Raises NotFound, also where a file's
-        content is gone for good since, BytesMissing, BytesDamaged."""
+        content is gone for good since, BytesMissing, BytesDamaged, Quarantined, Pending."""
         if principal.kind == "nobody":
             raise Unauthenticated("send a token as 'Authorization: Bearer …'")
         found = self._catalog.zip(id)
@@ -82,13 +85,13 @@ class Zips:
             raise NotFound("there is no such zip (any more)", id=id)
         blobs = self._catalog.blobs_with_ids([entry.blob_id for entry in found.entries])
         for entry in found.entries:
-            self._check(entry, blobs.get(entry.blob_id))
+            self._check(principal, entry, blobs.get(entry.blob_id))
         return Archive(found, lambda entry: self._read(blobs[entry.blob_id]), self._crcs)
 
     def _under(self, principal: Principal, space: str, path: str, names: _Names) -> Iterator[ZipEntry]:
         if path and not path.endswith("/"):
             file = self._files.at(principal, space, clean_path(path))
-            yield names.entry(names.root(file.name), file)
+            yield names.entry(names.root(file.name), self._given(principal, file))
             return
         folder = clean_folder(path)
         rules, home = self._files.inside(principal, "read", space)
@@ -97,7 +100,7 @@ class Zips:
         for number, file in enumerate(self._within(space, home + folder)):
             if number >= MAX_FILES:
                 raise TooLarge(f"a zip holds at most {MAX_FILES} files", limit=MAX_FILES)
-            if "read" in actions(principal, space, rules, file=file):
+            if "read" in actions(principal, space, rules, file=file) and is_available(principal, file, rules):
                 yield names.entry(f"{root}/{file.path[len(home + folder):]}", file)
         if number < 0:
             raise NotFound("there is nothing in this folder", space=space, path=path)
@@ -111,7 +114,11 @@ class Zips:
             if cursor is None:
                 return
 
-    def _check(self, entry: ZipEntry, blob: Blob | None) -> None:
+    def _given(self, principal: Principal, file: File) -> File:
+        self._files.check(principal, file)
+        return file
+
+    def _check(self, principal: Principal, entry: ZipEntry, blob: Blob | None) -> None:
         if blob is None:
             raise NotFound("a file of the zip was replaced or deleted since, and its bytes are gone; ask for a new one", path=entry.path)
         storage = self._storages[blob.storage]
@@ -119,6 +126,8 @@ class Zips:
             raise BytesMissing("bytes of the zip are not in their storage", path=entry.path)
         if blob.damaged_at is not None:
             raise BytesDamaged("bytes of the zip are damaged", path=entry.path)
+        if status_of(blob) != "ready":
+            self._files.check(principal, self._files.get(principal, entry.file_id), blob=blob)
 
     def _read(self, blob: Blob) -> Iterator[bytes]:
         """A zip takes long to download: a content may have gone to another storage since."""

@@ -13,6 +13,9 @@ from carboy.web.fields import OnConflict
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Cursor = Annotated[str | None, Field(description="Of the next page; null on the last one.")]
 Hex = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Status = Annotated[Literal["ready", "pending", "quarantined"], Field(
+    description="`pending`: held back from all but its owner until it is checked. `quarantined`: given to nobody.")]
+Quarantine = Annotated[str | None, Field(description="Why nobody is given it: what a scan found.")]
 
 
 class Answer(BaseModel):
@@ -43,6 +46,8 @@ class File(Answer):
     media_type: str
     etag: str
     version: Annotated[int, Field(description="Counts the contents it has had, from 1.")]
+    status: Status
+    quarantine: Quarantine
     crc64nvme: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
     owner: str | None
@@ -52,6 +57,7 @@ class File(Answer):
     modified_at: Time
     url: str
     content_url: str
+    derived_url: Annotated[str, Field(description="Lists what was made of it, such as thumbnails.")]
 
 
 class Files(Answer):
@@ -75,6 +81,8 @@ class Version(Answer):
     size: int
     media_type: str
     etag: str
+    status: Status
+    quarantine: Quarantine
     crc64nvme: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")]
     created_at: Time
@@ -85,6 +93,25 @@ class Versions(Answer):
     """The contents of a file, the newest first."""
 
     versions: list[Version]
+
+
+class Derived(Answer):
+    """What a step made of a file's content."""
+
+    step: str
+    name: str
+    media_type: str
+    size: int
+    etag: str
+    facts: Annotated[dict[str, Any], Field(description="What the step tells of it, such as width and height.")]
+    created_at: Time
+    content_url: str
+
+
+class DerivedFiles(Answer):
+    """All that was made of a file's content, by step and name."""
+
+    derived: list[Derived]
 
 
 class Folder(Answer):
@@ -303,3 +330,25 @@ class Message(Answer):
     """What the classic endpoints say."""
 
     message: str
+
+
+class TaskBegun(Message):
+    """A file is stored, and goes through what its space orders."""
+
+    task_id: Hex
+
+
+TaskState = Literal["PENDING", "STARTED", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
+
+
+class Task(Answer):
+    """How far a task is."""
+
+    task_id: Hex
+    state: TaskState
+    status: Annotated[TaskState, Field(description="The same.")]
+    ready: Annotated[bool, Field(description="Whether it is over.")]
+    successful: bool | None
+    progress: Annotated[float, Field(ge=0, le=1)]
+    phrase: str
+    result: Annotated[Any, Field(description="What came of it, or why it failed.")]

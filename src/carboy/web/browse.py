@@ -24,7 +24,8 @@ def send(call: Call, file: File) -> Response:
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):
         raise InvalidRequest("version is a number", field="version")
     version = call.services.files.version(file, int(number)) if number else None
-    return download.respond(call.request, file, call.services.files.storage(file), settings=call.services.settings, version=version)
+    storage = call.services.files.storage(call.principal, file, version)
+    return download.respond(call.request, file, storage, settings=call.services.settings, version=version)
 
 
 def folder(call: Call, space: str, prefix: str) -> Response:

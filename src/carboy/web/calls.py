@@ -17,7 +17,7 @@ from carboy.engine.names import clean_path, home_of
 from carboy.engine.opening import Content, ContentSource, open_blob
 from carboy.engine.receive import Target
 from carboy.errors import NotFound
-from carboy.model import TRUSTED, File, OnConflict, Page, Principal, Usage
+from carboy.model import NOBODY, TRUSTED, File, OnConflict, Page, Principal, Usage
 from carboy.web import download
 from carboy.web.forms import Received
 
@@ -80,21 +80,24 @@ class Calls:
         return self.services.files.at(self._principal(name, owner), name, clean_path(path))
 
     def open(self, id: Named, *, version: int | None = None) -> BinaryIO:
-        """The file's bytes, or those of an older ``version``, as a seekable file. Raises NotFound, BytesMissing, BytesDamaged."""
+        """The file's bytes, or those of an older ``version``, as a seekable file, also while they are held back from others. Raises
+        NotFound, BytesMissing, BytesDamaged, Quarantined."""
         file = self.get(id)
         older = self.services.files.version(file, version) if version is not None else None
-        blob = older.blob if older else file.blob
-        return open_blob(blob, self.services.storages[blob.storage])
+        return open_blob(older.blob if older else file.blob, self.services.files.storage(TRUSTED, file, older))
 
-    def send(self, id: Named, *, download: bool = False, name: str | None = None, version: int | None = None) -> Response:
+    def send(self, id: Named, *, download: bool = False, name: str | None = None, version: int | None = None,
+             pending: bool = False) -> Response:
         """The answer that gives the file to whoever makes this request: ranges, conditions, ETag, the cheapest way the bytes can go. With
-        ``download`` browsers save it, under ``name`` where one is given.
+        ``download`` browsers save it, under ``name`` where one is given. What the space holds back is sent only with ``pending``: say so
+        where whoever asks may have it before it is checked, such as its owner.
 
-        Raises NotFound, BytesMissing, PreconditionFailed, RangeNotSatisfiable.
+        Raises NotFound, BytesMissing, PreconditionFailed, RangeNotSatisfiable, Pending, Quarantined.
         """
         file, files = self.get(id), self.services.files
         older = files.version(file, version) if version is not None else None
-        response = _respond(file, files.storage(file), settings=self.services.settings, version=older, attachment=download, name=name)
+        storage = files.storage(NOBODY, file, older, pending=pending)
+        response = _respond(file, storage, settings=self.services.settings, version=older, attachment=download, name=name)
         if not files.is_public(file):
             response.vary.add("Cookie")
         return response

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from werkzeug import Response
 
+from carboy.engine.availability import status_of
 from carboy.engine.files import Files
 from carboy.model import File, Placed, Progress, Token
 
@@ -77,9 +78,11 @@ def file_json(files: Files, file: File) -> dict[str, Any]:
     return {
         "id": file.id, "space": file.space, "path": files.shown_path(file), "name": file.name, "size": file.size,
         "media_type": file.media_type, "etag": file.etag, "version": file.version,
+        "status": status_of(file.blob), "quarantine": file.blob.quarantine,
         "crc64nvme": f"{file.blob.crc64nvme:016x}", "sha256": file.blob.sha256.hex() if file.blob.sha256 else None,
         "owner": file.owner, "metadata": dict(file.metadata), "tags": list(file.tags), "created_at": instant(file.created_at),
         "modified_at": instant(file.modified_at), "url": location(files, file), "content_url": address(f"/api/v1/files/{file.id}/content"),
+        "derived_url": address(f"/api/v1/files/{file.id}/derived"),
     }
 
 

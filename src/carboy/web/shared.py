@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from werkzeug import Response
 
+from carboy.engine.availability import status_of
 from carboy.engine.links import Opened
 from carboy.engine.names import clean_folder, clean_path
 from carboy.engine.receive import Around
@@ -152,7 +153,8 @@ def _folder(call: Call, opened: Opened, prefix: str) -> Response:
 
 def _folder_json(call: Call, opened: Opened, page: Page) -> dict[str, Any]:
     files = [{"path": call.services.links.shown(opened, file), "name": file.name, "size": file.size, "media_type": file.media_type,
-              "etag": file.etag, "modified_at": instant(file.modified_at), "url": _address(call, call.services.links.shown(opened, file))}
+              "status": status_of(file.blob), "etag": file.etag, "modified_at": instant(file.modified_at),
+              "url": _address(call, call.services.links.shown(opened, file))}
              for file in page.files]
     return {"kind": "folder", "name": opened.link.name, "files": files, "folders": list(page.folders), "next": page.cursor}
 
@@ -160,7 +162,8 @@ def _folder_json(call: Call, opened: Opened, page: Page) -> dict[str, Any]:
 def _send(call: Call, opened: Opened, file: File) -> Response:
     """A download that begins at the file's first byte is one use of the link; what goes on from elsewhere, and HEAD, is none. Where uses
     are limited the bytes pass through here: an address of the storage could be used again."""
-    response = download.respond(call.request, file, call.services.files.storage(file), settings=call.services.settings,
+    storage = call.services.files.storage(opened.principal, file)
+    response = download.respond(call.request, file, storage, settings=call.services.settings,
                                 attachment=opened.link.kind == "file", redirect=opened.link.max_uses is None)
     if call.method == "GET" and _begins(call, response):
         try:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
+from carboy.engine.availability import status_of
 from carboy.engine.files import Files
 from carboy.engine.finding import Account
+from carboy.jobs import Derived
 from carboy.model import AuditEntry, File, Folder, Link, Shelved, Version, Zip
 from carboy.web.call import Call
 from carboy.web.render import address, file_json, instant
@@ -21,6 +24,7 @@ def shown(call: Call, file: File) -> dict[str, Any]:
 def version_json(call: Call, file: File, version: Version, *, current: bool) -> dict[str, Any]:
     blob = version.blob
     return {"number": version.number, "current": current, "size": blob.size, "media_type": version.media_type, "etag": f'"{blob.id}"',
+            "status": status_of(blob), "quarantine": blob.quarantine,
             "crc64nvme": f"{blob.crc64nvme:016x}", "sha256": blob.sha256.hex() if blob.sha256 else None,
             "created_at": instant(version.created_at),
             "content_url": address(f"/api/v1/files/{file.id}/content") + ("" if current else f"?version={version.number}")}
@@ -30,6 +34,17 @@ def versions_json(call: Call, file: File, older: Sequence[Version]) -> list[dict
     """The newest first."""
     now = Version(file.version, file.blob, file.media_type, file.modified_at)
     return [version_json(call, file, now, current=True), *(version_json(call, file, version, current=False) for version in older)]
+
+
+def derived_json(file_id: str, derived: Derived) -> dict[str, Any]:
+    """What a step made of the file's content."""
+    return {"step": derived.step, "name": derived.name, "media_type": derived.media_type, "size": derived.blob.size,
+            "etag": f'"{derived.blob.id}"', "facts": dict(derived.facts), "created_at": instant(derived.created_at),
+            "content_url": derived_address(file_id, derived)}
+
+
+def derived_address(file_id: str, derived: Derived) -> str:
+    return address(f"/api/v1/files/{file_id}/derived/{quote(derived.step)}/{quote(derived.name)}")
 
 
 def folder_json(folder: Folder) -> dict[str, Any]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from werkzeug import Response
 
 from carboy.engine.access import actions
+from carboy.engine.availability import is_available
 from carboy.engine.names import folder_of
 from carboy.errors import CarboyError, InvalidRequest
+from carboy.jobs import Derived
 from carboy.mediatypes import is_active
 from carboy.model import File
 from carboy.web import http
+from carboy.web.api.shapes import derived_address
 from carboy.web.call import Call
 from carboy.web.page import notes, shown
 from carboy.web.page.notes import Note
@@ -18,6 +21,8 @@ from carboy.web.page.view import folder_address, redirect
 _PREVIEW = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif", "image/bmp"})
 _PREVIEWED = 20 * 10**6
 """Bytes up to which an image is shown."""
+_SHOWN = 1280
+"""Pixels of the longest side up to which a thumbnail is shown."""
 
 
 def get(call: Call, id: str) -> Response:
@@ -29,11 +34,27 @@ def show(call: Call, file: File, *, error: CarboyError | None = None, form: str 
     files = call.services.files
     may = actions(call.principal, file.space, files.rules(file.space), file=file)
     links = call.services.links.list(call.principal, space=file.space, file_id=file.id, limit=50)[0] if "read" in may else []
-    path = files.shown_path(file)
+    path, rules = files.shown_path(file), files.rules(file.space)
+    available = is_available(call.principal, file, rules)
+    preview = available and file.media_type in _PREVIEW and file.size <= _PREVIEWED and file.blob.damaged_at is None
     return call.web.pages.html(call, "file.html", http.STATUS[error.code] if error else 200, file=file, path=path, may=may,
-                               folder=folder_of(path), space=file.space, rules=files.rules(file.space),
+                               folder=folder_of(path), space=file.space, rules=rules, available=available,
                                versions=files.versions(file), links=links, error=error, form=form, active=is_active(file.media_type),
-                               preview=file.media_type in _PREVIEW and file.size <= _PREVIEWED and file.blob.damaged_at is None)
+                               thumbnail=_thumbnail(call, file) if available else None,
+                               preview=preview)
+
+
+def _thumbnail(call: Call, file: File) -> str | None:
+    """The address of the largest picture that was made of it and isn't too large to be shown; None where there is none."""
+    found = [(side, one) for one in call.services.catalog.derived(file.blob.id)
+             if one.media_type in _PREVIEW and 0 < (side := _longest_side(one)) <= _SHOWN]
+    return derived_address(file.id, max(found, key=lambda pair: pair[0])[1]) if found else None
+
+
+def _longest_side(derived: Derived) -> int:
+    """In pixels; 0 where the step didn't tell."""
+    width, height = derived.facts.get("width"), derived.facts.get("height")
+    return max(width, height) if isinstance(width, int) and isinstance(height, int) else 0
 
 
 def rename(call: Call, id: str) -> Response:
