@@ -53,6 +53,8 @@ STATUS: Mapping[str, int] = MappingProxyType({
     "key_reused": 422,
     "upload_gone": 410,
     "not_supported": 501,
+    "address_refused": 422,
+    "unreachable": 502,
     "busy": 503,
     "storage_full": 507,
     "quota_exceeded": 507,
