@@ -23,6 +23,8 @@ from carboy.catalog.processes import PerProcess
 from carboy.catalog.schema import Schema, read_schema, upgrade
 from carboy.catalog.sessions import Compiler, Row, Session, Statement
 from carboy.errors import CarboyError, CatalogUnavailable, CommitUnknown, ConfigError, Conflict, StorageFull
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import COMMIT_SECONDS
 
 T = TypeVar("T")
 
@@ -151,10 +153,11 @@ class _Patience:
 class PostgresDatabase:
     """Each operation borrows a connection, never while waiting for a client. Opens nothing before its first use."""
 
-    def __init__(self, url: URL, durable: bool) -> None:
+    def __init__(self, url: URL, durable: bool, meter: Meter = NOTHING) -> None:
         self._engine = _engine(url)
         self._compiler = Compiler(self._engine.dialect)
         self._durable = durable
+        self._meter = meter
         self._reached = False
         self._pools = PerProcess(lambda: Pool(self._connect, PostgresSession.close, CONNECTIONS))
 
@@ -179,7 +182,7 @@ class PostgresDatabase:
         return self._retrying(lambda session: _look(session, work))
 
     def write(self, work: Callable[[Session], T]) -> T:
-        return self._retrying(lambda session: _transact(session, work))
+        return self._retrying(lambda session: _transact(session, work, self._meter))
 
     def _retrying(self, work: Callable[[PostgresSession], T]) -> T:
         """A server that was never reached is not waited for: its address or the password may be wrong."""
@@ -259,12 +262,14 @@ def _within(session: PostgresSession, work: Callable[[Session], T], begin: str) 
         raise
 
 
-def _transact(session: PostgresSession, work: Callable[[Session], T]) -> T:
+def _transact(session: PostgresSession, work: Callable[[Session], T], meter: Meter) -> T:
     result = _within(session, work, "BEGIN")
+    began = time.perf_counter()
     try:
         session.say("COMMIT")
     except psycopg.Error as error:
         if isinstance(error, (errors.SerializationFailure, errors.IntegrityError)):
             raise
         raise CommitUnknown(f"the catalog's commit failed: {error}") from (None if _is_lost(error) else error)
+    meter.observe(COMMIT_SECONDS, time.perf_counter() - began)
     return result

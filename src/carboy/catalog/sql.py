@@ -36,6 +36,7 @@ from carboy.catalog.sqlite import SqliteDatabase
 from carboy.catalog.switching import SqlSwitching
 from carboy.errors import ConfigError
 from carboy.jobs import Plan
+from carboy.measuring import NOTHING, Meter
 from carboy.model import (
     Act,
     Blob,
@@ -59,14 +60,14 @@ from carboy.model import (
 
 
 def open_catalog(url: str, *, durable: bool = True, combine: Combine | None = None, plan: Plan | None = None,
-                 wake: Wake = lambda: None) -> Catalog:
+                 wake: Wake = lambda: None, meter: Meter = NOTHING) -> Catalog:
     """The catalog at ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``; nothing is opened before its first use.
 
     ``durable=False`` lets a power cut take the last commits. ``combine`` joins CRCs (default: CRC-64/NVME's). By ``plan`` contents get
-    their jobs; ``wake`` is called once any were committed that may be run.
+    their jobs; ``wake`` is called once any were committed that may be run. ``meter`` times commits.
     Raises ConfigError for another kind of URL.
     """
-    return SqlCatalog(_database(url, durable), combine or _crc64nvme_combine(), plan, wake)
+    return SqlCatalog(_database(url, durable, meter), combine or _crc64nvme_combine(), plan, wake)
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -81,19 +82,19 @@ def _crc64nvme_combine() -> Combine:
     return combine
 
 
-def _database(url: str, durable: bool) -> Database:
+def _database(url: str, durable: bool, meter: Meter) -> Database:
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise ConfigError("the catalog's URL is none; write sqlite:////path or postgresql+psycopg://…") from None
     if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
-        return SqliteDatabase(Path(parsed.database).absolute(), durable)
+        return SqliteDatabase(Path(parsed.database).absolute(), durable, meter)
     if parsed.get_backend_name() == "postgresql":
         try:
             from carboy.catalog.postgres import PostgresDatabase
         except ImportError:
             raise ConfigError("PostgreSQL needs psycopg: pip install 'carboy[postgresql]'", setting="database") from None
-        return PostgresDatabase(parsed, durable)
+        return PostgresDatabase(parsed, durable, meter)
     raise ConfigError("the catalog is SQLite in a file or PostgreSQL", backend=parsed.get_backend_name())
 
 

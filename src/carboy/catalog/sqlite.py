@@ -15,6 +15,7 @@ from carboy.catalog.sessions import Compiler, Session
 from carboy.catalog.sqlite_session import SqliteSession, connect, sqlite_engine, told
 from carboy.catalog.sqlite_writer import SqliteWriter, machine_lock
 from carboy.errors import CatalogUnavailable
+from carboy.measuring import NOTHING, Meter
 
 T = TypeVar("T")
 
@@ -29,13 +30,13 @@ class SqliteDatabase:
     and never more than these.
     """
 
-    def __init__(self, path: Path, durable: bool) -> None:
+    def __init__(self, path: Path, durable: bool, meter: Meter = NOTHING) -> None:
         self._path = path
         self._pragmas = ("journal_mode = WAL", f"synchronous = {'FULL' if durable else 'NORMAL'}", "wal_autocheckpoint = 0",
                          "foreign_keys = ON", "cache_size = -16384", "temp_store = MEMORY")
         self._engine = sqlite_engine(path)
         self._compiler = Compiler(self._engine.dialect)
-        self._writers = PerProcess(lambda: SqliteWriter(path, lambda: self._connect(*self._pragmas)))
+        self._writers = PerProcess(lambda: SqliteWriter(path, lambda: self._connect(*self._pragmas), meter))
         self._readers = PerProcess(lambda: Pool(lambda: self._connect("query_only = ON"), SqliteSession.close, READERS))
 
     def _connect(self, *pragmas: str) -> SqliteSession:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from carboy.catalog.sessions import Session
 from carboy.catalog.sqlite_session import BUSY_SECONDS, SqliteSession, told
 from carboy.combining import Combiner, Request
 from carboy.errors import CatalogUnavailable, CommitUnknown
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import COMMIT_SECONDS
 
 T = TypeVar("T")
 Work = Callable[[Session], Any]
@@ -74,10 +77,11 @@ def machine_lock(path: Path) -> Iterator[None]:
 class SqliteWriter:
     """Batches the changes of one process's threads. ``open`` gives it its connection when it first needs one."""
 
-    def __init__(self, path: Path, open: Callable[[], SqliteSession]) -> None:
+    def __init__(self, path: Path, open: Callable[[], SqliteSession], meter: Meter = NOTHING) -> None:
         self._wal = Path(f"{path}-wal")
         self._lock = FileLock(path.with_suffix(".lock"))
         self._open = open
+        self._meter = meter
         self._combiner: Combiner[Work, tuple[Any]] = Combiner(self._settle, self._turn)
         self._session: SqliteSession | None = None
         self._checkpointed = 0
@@ -137,8 +141,10 @@ class SqliteWriter:
     def _commit(self, session: SqliteSession) -> None:
         if not session.connection.in_transaction:
             return
+        began = time.perf_counter()
         try:
             session.say("COMMIT")
+            self._meter.observe(COMMIT_SECONDS, time.perf_counter() - began)
         except sqlite3.Error as error:
             self._throw_away()
             raise CommitUnknown(f"the catalog's commit failed: {error}") from error

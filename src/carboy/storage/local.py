@@ -23,10 +23,11 @@ from carboy.errors import (
     RangeBusy,
     StorageFailed,
 )
+from carboy.measuring import NOTHING, Meter
 from carboy.model import Key, Span, key_for, new_id
 from carboy.storage.base import DriverState, Fragments
 from carboy.storage.copying import copy_open_file, link_open_file, open_held
-from carboy.storage.local_writer import Headroom, LocalWriter, storage_error
+from carboy.storage.local_writer import Headroom, LocalWriter, Told, storage_error
 from carboy.storage.locks import try_lock
 
 _PIECE = 2**20
@@ -37,10 +38,11 @@ _NOFOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 class LocalStorage:
     """See :class:`carboy.storage.base.Storage`; blobs are files, so it is also ``OnDisk`` and ``Adopts``."""
 
-    def __init__(self, root: Path, *, name: str = "local", durable: bool = True) -> None:
+    def __init__(self, root: Path, *, name: str = "local", durable: bool = True, meter: Meter = NOTHING) -> None:
         self.name = name
         self._root = root
         self._durable = durable
+        self._told = Told(meter, name)
         self._folders: dict[str, int] = {}
         self._opening = threading.Lock()
         self._births: Combiner[None, tuple[Key, int]] = Combiner(self._bear)
@@ -67,7 +69,7 @@ class LocalStorage:
     @contextmanager
     def stage(self, size: int | None, most: int | None = None) -> Iterator[tuple[Key, LocalWriter]]:
         key, fd = self._births.do(None)
-        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable, self._told)
         try:
             yield key, writer
         finally:
@@ -87,7 +89,7 @@ class LocalStorage:
         if not try_lock(fd, at, end):
             os.close(fd)
             raise RangeBusy("another request is writing these bytes", start=at, end=end)
-        writer = LocalWriter(fd, at, self._headroom(), self._durable, self._open_readable)
+        writer = LocalWriter(fd, at, self._headroom(), self._durable, self._open_readable, self._told)
         try:
             yield writer
         finally:
@@ -119,7 +121,7 @@ class LocalStorage:
         except FileNotFoundError:
             return True
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
         finally:
             os.close(fd)
         return True
@@ -141,7 +143,7 @@ class LocalStorage:
                 yield key, writer, False
             return
         key, fd = linked
-        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable)
+        writer = LocalWriter(fd, 0, self._headroom(), self._durable, self._open_readable, self._told)
         try:
             self._sync_folder(key)
             yield key, writer, True
@@ -161,7 +163,7 @@ class LocalStorage:
             with suppress(FileNotFoundError):  # renaming a file onto another link of itself does nothing
                 os.unlink(name, dir_fd=folder)
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
         return linked
 
     def sync(self) -> None:
@@ -172,7 +174,7 @@ class LocalStorage:
 
     def read(self, key: Key, span: Span | None = None) -> Iterator[bytes]:
         file = self.open(key)
-        return _pieces(file, span)
+        return _pieces(file, span, self._told)
 
     def open(self, key: Key) -> BinaryIO:
         return os.fdopen(self._open_readable(key), "rb", buffering=0)
@@ -222,7 +224,7 @@ class LocalStorage:
                 if try_lock(fd) and os.fstat(fd).st_nlink:
                     return key, fd
             except OSError as error:
-                raise storage_error(error) from error
+                raise self._told.error(error) from error
             os.close(fd)
 
     def _linked(self, source: int) -> tuple[Key, int] | None:
@@ -236,7 +238,7 @@ class LocalStorage:
                     return None
                 fd = open_held(name, folder)
             except OSError as error:
-                raise storage_error(error) from error
+                raise self._told.error(error) from error
             if fd is None or self.size(key) is not None:
                 return (key, fd) if fd is not None else None
             os.close(fd)
@@ -247,12 +249,12 @@ class LocalStorage:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
 
     def _open_readable(self, key: Key) -> int:
         fd = self._open(key, os.O_RDONLY)
         if fd is None:
-            raise BytesMissing("the stored bytes are missing", key=key)
+            raise self._told.counted(BytesMissing("the stored bytes are missing", key=key))
         return fd
 
     def _folder(self, key: Key) -> int:
@@ -269,13 +271,13 @@ class LocalStorage:
     def _sync_folder(self, key: Key) -> None:
         if self._durable:
             try:
-                os.fsync(self._folder(key))
+                self._told.sync(os.fsync, self._folder(key), "folder")
             except OSError as error:
-                raise StorageFailed("the folder of the bytes could not be synced") from error
+                raise self._told.counted(StorageFailed("the folder of the bytes could not be synced")) from error
 
     def _headroom(self) -> Headroom:
         if self._room is None:
-            self._room = Headroom(self._folder(Key("00/")))
+            self._room = Headroom(self._folder(Key("00/")), self._told)
         return self._room
 
     _room: Headroom | None = None
@@ -286,7 +288,7 @@ class LocalStorage:
             if self._durable:
                 os.fdatasync(fd)
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
 
 
 def _name(key: Key) -> str:
@@ -315,7 +317,7 @@ def _undo_birth(request: Request[None, tuple[Key, int]], error: CarboyError) -> 
     request.error = request.error or error
 
 
-def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, span: Span | None, told: Told) -> Iterator[bytes]:
     with file:
         at = span.start if span else 0
         left = span.length if span else None
@@ -323,7 +325,7 @@ def _pieces(file: BinaryIO, span: Span | None) -> Iterator[bytes]:
             try:
                 piece = os.pread(file.fileno(), _PIECE if left is None else min(left, _PIECE), at)
             except OSError as error:
-                raise storage_error(error) from error
+                raise told.error(error) from error
             if not piece:
                 return
             yield piece

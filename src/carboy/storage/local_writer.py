@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from carboy.errors import Busy, BytesMissing, CarboyError, RangeBusy, StorageFailed, StorageFull, StorageReadOnly
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import STORAGE_ERRORS, SYNC_SECONDS
 from carboy.model import Key, Span
 from carboy.storage.base import Kept
 from carboy.storage.copying import copy_bytes
 from carboy.storage.locks import try_lock
 
+E = TypeVar("E", bound=CarboyError)
 _PIECE = 2**20
 
 
@@ -27,11 +32,35 @@ def storage_error(error: OSError) -> CarboyError:
     return StorageFailed(f"the storage failed: {errno.errorcode.get(error.errno or 0, 'unknown error')}")
 
 
+class Told:
+    """What a storage meets, told to the meter."""
+
+    def __init__(self, meter: Meter = NOTHING, name: str = "local") -> None:
+        self._meter = meter
+        self._name = name
+
+    def error(self, error: OSError) -> CarboyError:
+        """What it means for the bytes."""
+        return self.counted(storage_error(error))
+
+    def counted(self, error: E) -> E:
+        """The same error."""
+        self._meter.add(STORAGE_ERRORS, (self._name, error.code))
+        return error
+
+    def sync(self, sync: Callable[[int], None], fd: int, kind: str) -> None:
+        """Sync a ``file`` or a ``folder``. Raises OSError."""
+        began = time.perf_counter()
+        sync(fd)
+        self._meter.observe(SYNC_SECONDS, time.perf_counter() - began, (self._name, kind))
+
+
 class Headroom:
     """Keeps min(64 MiB, 10 %) of the file system free for the catalog. Asks the kernel once in many writes."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, told: Told) -> None:
         self._fd = fd
+        self._told = told
         self._budget = 0
         self._lock = threading.Lock()
 
@@ -48,7 +77,7 @@ class Headroom:
             room = self.room()
             self._budget = min(room // 8, 64 * 2**20)
         if room < size:
-            raise StorageFull("there is no room left on the storage", room=room)
+            raise self._told.counted(StorageFull("there is no room left on the storage", room=room))
 
 
 class LocalWriter:
@@ -56,9 +85,11 @@ class LocalWriter:
 
     lease: str | None = None
 
-    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int]) -> None:
+    def __init__(self, fd: int, at: int, headroom: Headroom, durable: bool, open_blob: Callable[[Key], int],
+                 told: Told) -> None:
         self._fd = fd
         self._open = open_blob
+        self._told = told
         self._at = at
         self._headroom = headroom
         self._durable = durable
@@ -73,7 +104,7 @@ class LocalWriter:
                 self._at += size
                 view = view[size:]
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
 
     def compare(self, data: memoryview | bytes) -> bool:
         view, at = memoryview(data), self._at
@@ -101,7 +132,7 @@ class LocalWriter:
         try:
             copy_bytes(source, start, self._fd, self._at, size)
         except OSError as error:
-            raise storage_error(error) from error
+            raise self._told.error(error) from error
         self._at += size
 
     def flush(self) -> None:
@@ -109,9 +140,9 @@ class LocalWriter:
             raise self._failed
         if self._durable:
             try:
-                os.fdatasync(self._fd)
+                self._told.sync(os.fdatasync, self._fd, "file")
             except OSError as error:
-                self._failed = StorageFailed("the bytes could not be synced to stable storage")
+                self._failed = self._told.counted(StorageFailed("the bytes could not be synced to stable storage"))
                 raise self._failed from error
 
     spread = flush

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from carboy.config import S3StorageSettings
 from carboy.errors import ConfigError, NotFound, RangeBusy, StorageUnavailable
+from carboy.measuring import NOTHING, Meter
 from carboy.model import Key, Span, key_for, new_id
 from carboy.storage.base import DriverState, Fragments, Holds
 from carboy.storage.s3_buffers import Budget
@@ -40,10 +41,11 @@ _WRONG = frozenset({"keys", "bucket", "clock", "region", "certificate"})
 class S3Storage(S3Direct):
     """See :class:`carboy.storage.base.Storage`; also ``Redirects``. ``spool`` is the folder for parts that find no room in memory."""
 
-    def __init__(self, settings: S3StorageSettings, holds: Holds, *, name: str = "s3", spool: Path | None = None) -> None:
+    def __init__(self, settings: S3StorageSettings, holds: Holds, *, name: str = "s3", spool: Path | None = None,
+                 meter: Meter = NOTHING) -> None:
         self.name = name
         self.settings = settings
-        self.objects = Multiparts(S3Client(settings))
+        self.objects = Multiparts(S3Client(settings, name, meter))
         self._holds = holds
         self._threads = Threads(THREADS)
         self._lock = threading.Lock()

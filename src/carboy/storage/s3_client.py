@@ -14,6 +14,8 @@ from typing import Any
 
 from carboy.config import S3StorageSettings
 from carboy.errors import ConfigError
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import S3_SECONDS, STORAGE_ERRORS
 
 Answer = dict[str, Any]
 Check = Callable[[], None]
@@ -34,8 +36,11 @@ class Refused(Exception):
 class S3Client:
     """One bucket's server. Thread-safe."""
 
-    def __init__(self, settings: S3StorageSettings) -> None:
+    def __init__(self, settings: S3StorageSettings, name: str = "s3", meter: Meter = NOTHING) -> None:
+        """``name`` is the storage's, by which ``meter`` counts."""
         self.settings = settings
+        self._name = name
+        self._meter = meter
         self.bucket = settings.bucket
         self._lock = threading.Lock()
         self._made: tuple[int, Any] | None = None
@@ -49,7 +54,8 @@ class S3Client:
         Raises Refused for a code (or a status in digits) of ``expect``, StorageUnavailable after the deadline or for what no retry
         helps, StorageFull, StorageFailed.
         """
-        ends = time.monotonic() + (self.settings.deadline if deadline is None else deadline)
+        began = time.monotonic()
+        ends = began + (self.settings.deadline if deadline is None else deadline)
         method, again = getattr(self.client(), operation), False
         for pause in _pauses():
             if check:
@@ -57,6 +63,7 @@ class S3Client:
             try:
                 answer: Answer = method(Bucket=self.bucket, **params)
                 answer["Again"] = again
+                self._meter.observe(S3_SECONDS, time.monotonic() - began, (self._name, operation))
                 return answer
             except Exception as error:
                 self._judge(error, operation, expect, again, time.monotonic() + pause > ends)
@@ -74,7 +81,9 @@ class S3Client:
         if code:
             raise Refused(code, again) from error
         if late or not words.may_pass(error):
-            raise words.translated(error, operation, self.bucket) from error
+            told = words.translated(error, operation, self.bucket)
+            self._meter.add(STORAGE_ERRORS, (self._name, told.code))
+            raise told from error
 
     def client(self) -> Any:
         """This process's own client of botocore. Raises ConfigError where that is not installed."""
