@@ -22,6 +22,7 @@ from carboy.cli.serve import serve
 from carboy.cli.tokens import token
 from carboy.cli.trash import trash
 from carboy.cli.upkeep import fsck, sweep
+from carboy.cli.webhooks import webhooks
 from carboy.cli.worker import worker
 from carboy.errors import CarboyError, ConfigError
 
@@ -71,7 +72,7 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
 
 
 for _command in (serve, token, sweep, fsck, doctor, db, ls, stat, put, get, mv, cp, rm, tag, trash, link, usage, audit, import_,
-                 export, backup, restore, scrub, migrate, worker):
+                 export, backup, restore, scrub, migrate, worker, webhooks):
     main.add_command(_command)
 
 
