@@ -38,6 +38,7 @@ from carboy.engine.tokens import Tokens
 from carboy.engine.uploads import Uploads
 from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
+from carboy.measuring import Meter
 from carboy.processing.asking import Work
 from carboy.processing.delivery import Deliverer
 from carboy.processing.isolation import Isolation
@@ -84,6 +85,7 @@ class Services:
     deliverer: Deliverer
     isolation: Isolation
     wakes: Wakes
+    meter: Meter
     work: Work
     news: News
 
@@ -101,12 +103,13 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     pipeline, wakes = Pipeline(settings, known), Wakes(settings.data.absolute() / "wakes")
     bell = Wakes(settings.data.absolute() / "news")
     pipeline.check()
-    catalog = open_catalog(database_url(settings), durable=durable, plan=pipeline, wake=wakes.wake)
+    meter = Meter(settings.data.absolute(), on=settings.metrics != "off")
+    catalog = open_catalog(database_url(settings), durable=durable, plan=pipeline, wake=wakes.wake, meter=meter)
     if tell:
         catalog = observed(catalog, tell)
-    local = LocalStorage(settings.data.absolute() / "blobs", durable=durable)
+    local = LocalStorage(settings.data.absolute() / "blobs", durable=durable, meter=meter)
     leases = Leases(catalog, settings.lease_expiry)
-    storages = _storages(settings, local, leases)
+    storages = _storages(settings, local, leases, meter)
     executor = _executor()
     catalog_file = sqlite_file(database_url(settings))
     uploads = Uploads(settings, catalog, storages, executor, clock)
@@ -143,16 +146,17 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         deliverer=Deliverer(catalog, leases, runner, wakes, rests=all(isinstance(one, OnDisk) for one in storages.values()), clock=clock),
         isolation=isolation,
         wakes=wakes,
+        meter=meter,
         work=Work(catalog, files, pipeline, clock),
         news=News(catalog, bell),
     )
 
 
-def _storages(settings: Settings, local: LocalStorage, leases: Leases) -> Storages:
+def _storages(settings: Settings, local: LocalStorage, leases: Leases, meter: Meter) -> Storages:
     """All that the settings name. Raises ConfigError where a space names another."""
     spool = settings.data.absolute() / "spool"
     storages = Storages({"local": local, **{
-        name: S3Storage(options, leases, name=name, spool=spool) for name, options in settings.storages.items()}})
+        name: S3Storage(options, leases, name=name, spool=spool, meter=meter) for name, options in settings.storages.items()}})
     for name, space in settings.spaces.items():
         if space.storage not in storages:
             raise ConfigError(f"spaces.{name}.storage: there is no storage {space.storage!r}; there is {', '.join(storages)}",
@@ -204,6 +208,7 @@ def close(services: Services) -> None:
     services.catalog.close()
     for storage in services.storages.values():
         storage.close()
+    services.meter.close()
 
 
 def database_url(settings: Settings) -> str:
