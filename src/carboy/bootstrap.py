@@ -117,7 +117,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     direct = DirectUploads(settings, catalog, storages, uploads, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
-    isolation = Isolation()
+    isolation = Isolation(settings)
     runner = Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake)
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
     return Services(

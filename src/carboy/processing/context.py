@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 import threading
@@ -13,30 +14,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from carboy.engine.opening import Content, open_blob
-from carboy.errors import Cancelled
+from carboy.errors import BytesMissing, Cancelled
 from carboy.jobs import Claim, Job
 from carboy.model import Blob, File
 from carboy.processing.keeping import Attachments
-from carboy.storage.base import Storage
+from carboy.storage.base import OnDisk, Storage
 
 _PIECE = 2**20
 
 
-class Attempt:
-    """See :class:`carboy.processing.step.Context`. Other threads may :meth:`cancel` it and read how far it is."""
+class OfClaim:
+    """What a step sees of a claim itself."""
 
-    def __init__(self, claim: Claim, storage: Storage, spool: Path, timeout: float, attachments: Attachments) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self._storage = storage
-        self._spool = spool
-        self._attachments = attachments
-        self._why: str | None = None
-        self._ended = threading.Event()
-        self.deadline = time.monotonic() + timeout
-        self.share, self.phrase = 0.0, ""
-        self.reported = (0.0, "")
-
-    # --- what the step sees ---
 
     @property
     def job(self) -> Job:
@@ -62,6 +53,23 @@ class Attempt:
     def results(self) -> Mapping[str, Mapping[str, Any]]:
         return self.claim.results
 
+
+class Attempt(OfClaim):
+    """See :class:`carboy.processing.step.Context`. Other threads may :meth:`cancel` it and read how far it is."""
+
+    def __init__(self, claim: Claim, storage: Storage, spool: Path, timeout: float, attachments: Attachments) -> None:
+        super().__init__(claim)
+        self._storage = storage
+        self._spool = spool
+        self._attachments = attachments
+        self._why: str | None = None
+        self._ended = threading.Event()
+        self.deadline = time.monotonic() + timeout
+        self.share, self.phrase = 0.0, ""
+        self.reported = (0.0, "")
+
+    # --- what the step sees ---
+
     @property
     def cancelled(self) -> bool:
         return self._why is not None
@@ -72,8 +80,7 @@ class Attempt:
 
     @contextmanager
     def path(self) -> Iterator[Path]:
-        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="step-", dir=self._spool) as folder:
+        with tempfile.TemporaryDirectory(prefix="step-", dir=self.spool) as folder:
             path = Path(folder) / f"content{PurePosixPath(self.name).suffix[:16]}"
             with self.stream() as source, path.open("wb") as file:
                 shutil.copyfileobj(source, file, _PIECE)
@@ -91,7 +98,19 @@ class Attempt:
 
     @property
     def spool(self) -> Path:
+        """An existing folder for what is wanted for as long as it runs."""
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._spool
+
+    def opened(self) -> BinaryIO | None:
+        """The stored file itself, where the content is one, unbuffered. Raises BytesMissing, BytesDamaged."""
+        self.check()
+        open_blob(self.claim.blob, self._storage).close()
+        file = self._storage.open(self.claim.blob.key) if isinstance(self._storage, OnDisk) else None
+        if file and os.fstat(file.fileno()).st_size != self.claim.blob.size:
+            file.close()
+            raise BytesMissing("the stored bytes are missing", blob=self.claim.blob.id)
+        return file
 
     def check(self) -> None:
         """Raises Cancelled once it is."""

@@ -1,19 +1,145 @@
-"""Steps in processes of their own. (The process comes with the next commit; until then they run in the worker's own.)"""
+"""Steps in processes of their own: one for each job, with limits, killed with all that it has started when it is over.
+
+They are forked by a *nursery* (:mod:`carboy.processing.nursery`), which each process that runs jobs starts when it first needs it.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from carboy.config import Settings
+from carboy.errors import ConfigError, StepFailed
+from carboy.jobs import Outcome
+from carboy.processing.confining import Confines
 from carboy.processing.context import Attempt
-from carboy.processing.step import Step
+from carboy.processing.offspring import NeverBorn, Offspring
+from carboy.processing.step import Step, place_of
+
+log = logging.getLogger("carboy.jobs")
+
+_TRIES = 3
+_PATIENCE = 15.0
+_SECRET = ("CARBOY_", "AWS_", "PG")
 
 
 class Isolation:
-    """See :class:`carboy.processing.running.Isolated`."""
+    """See :class:`carboy.processing.running.Isolated`. Thread-safe; opens nothing until it is called, and in each process for itself."""
 
-    def __call__(self, step: Step, attempt: Attempt, args: Mapping[str, Any]) -> Any:
-        return step.run(attempt, **args)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._nursery: _Nursery | None = None
+
+    def __call__(self, step: Step, attempt: Attempt, args: Mapping[str, Any]) -> Outcome:
+        """Raises Cancelled, and StepFailed for what the step raised, for a limit that it met, and for a process that ended without a
+        word."""
+        confines = self._confines(step)
+        try:
+            module, name = place_of(step)
+            order = pickle.dumps((attempt.claim, dict(args)))
+        except (ConfigError, pickle.PicklingError, TypeError, AttributeError) as error:
+            raise StepFailed(f"it can't run in a process of its own: {error}") from error
+        with tempfile.TemporaryDirectory(prefix="step-", dir=attempt.spool, ignore_cleanup_errors=True) as folder:
+            how = {"step": step.name, "module": module, "source": _file_of(module), "name": name, "folder": folder,
+                   "confines": asdict(confines)}
+            return self._run(attempt, confines, how, order)
 
     def close(self) -> None:
         """End what was started. Repeatable."""
+        with self._lock:
+            nursery, self._nursery = self._nursery, None
+        if nursery and nursery.owner == os.getpid():
+            nursery.close()
+
+    # --- inside ---
+
+    def _confines(self, step: Step) -> Confines:
+        limits, settings = step.limits, self._settings
+        return Confines(limits.memory or settings.step_memory, limits.cpu or settings.step_cpu, limits.output or settings.step_output)
+
+    def _run(self, attempt: Attempt, confines: Confines, how: Mapping[str, Any], order: bytes) -> Outcome:
+        for _ in range(_TRIES):
+            nursery = self._ready()
+            with suppress(NeverBorn), Offspring(attempt, confines) as child:
+                nursery.bear(child, {"module": how["module"], "source": how["source"]})
+                try:
+                    return child.run(how, order)
+                finally:
+                    if not child.end(_PATIENCE):
+                        nursery.kill()
+        raise StepFailed("no process could be started for it", retry=True)
+
+    def _ready(self) -> _Nursery:
+        known = self._nursery
+        if known and known.owner == os.getpid() and known.lives():
+            return known
+        if known and known.owner != os.getpid() and self._lock.locked():
+            self._lock = threading.Lock()  # it was forked while a thread held it, which isn't here
+        with self._lock:
+            known = self._nursery
+            if not (known and known.owner == os.getpid() and known.lives()):
+                if known and known.owner == os.getpid():
+                    log.info("the process that starts those of steps has ended; another one is started")
+                    known.kill()
+                self._nursery = known = _Nursery()
+        return known
+
+
+class _Nursery:
+    """The process that forks, as its worker sees it."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603  this very program
+                [sys.executable, "-P", "-m", "carboy.processing.nursery", str(theirs.fileno()), os.environ.get("PYTHONPATH", "")],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True, env=_environment())
+
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
+    def bear(self, child: Offspring, what: Mapping[str, Any]) -> None:
+        """Ask for a child. Raises NeverBorn."""
+        try:
+            child.ask(self._asked, what)
+        except OSError as error:
+            self.kill()
+            raise NeverBorn(str(error)) from error
+
+    def close(self) -> None:
+        """It ends with all its children."""
+        self._asked.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """For one that hangs. Its children end with it. Repeatable."""
+        self._asked.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Without what gives access to Carboy's own stores."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET)}
+    return {**kept, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path), "MALLOC_ARENA_MAX": "2"}
+
+
+def _file_of(module: str) -> str | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return str(Path(file).absolute()) if file else None

@@ -135,6 +135,15 @@ def step_of(function: Callable[..., Any]) -> Step:
     return made
 
 
+def place_of(step: Step) -> tuple[str, str]:
+    """The module and the name there by which another process finds the step's function. Raises ConfigError where there is none."""
+    module, name = getattr(step.run, "__module__", None), getattr(step.run, "__qualname__", None)
+    if not module or not name or "<" in name:
+        raise ConfigError(f"the step {step.name!r} runs in a process of its own, which finds it by its name: write it at the top of a "
+                          "module", step=step.name)
+    return module, name
+
+
 @dataclass(slots=True)
 class Steps:
     """The steps that are known, by name."""
@@ -142,8 +151,10 @@ class Steps:
     known: dict[str, Step] = field(default_factory=dict)
 
     def add(self, steps: Iterable[Step]) -> None:
-        """Raises ConfigError for a name that another step has."""
+        """Raises ConfigError for a name that another step has, and for one in a process of its own that can't be found there."""
         for one in steps:
+            if one.isolated:
+                place_of(one)
             if self.known.get(one.name, one) != one:
                 raise ConfigError(f"there is a step {one.name!r} already", step=one.name)
             self.known[one.name] = one

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from carboy.errors import InvalidRequest, StepFailed
+from carboy.jobs import Outcome
 
 MAX_RESULT = 256 * 2**10
 """The most bytes of JSON that a result may be; what is larger is to be attached."""
@@ -67,3 +68,20 @@ def as_json(value: Any) -> dict[str, Any]:
         raise StepFailed(f"the step's result has {len(written)} bytes of JSON, and {MAX_RESULT} are the most; attach what is large")
     loaded: dict[str, Any] = json.loads(written)
     return loaded
+
+
+def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
+    """For :func:`outcome_of`. Raises StepFailed for what can't be written as JSON."""
+    if outcome.derived:
+        raise StepFailed("what a step in a process of its own derives is attached, not given back")
+    return {"result": as_json(outcome.result), "sha256": outcome.sha256.hex() if outcome.sha256 else None, "media_type": outcome.media_type,
+            "quarantine": outcome.quarantine, "same_as": outcome.same_as, "same_in": outcome.same_in, "release": outcome.release}
+
+
+def outcome_of(written: Any) -> Outcome:
+    """Raises StepFailed for what is none."""
+    try:
+        return TypeAdapter(Outcome).validate_python({**written, "result": as_json(written["result"]),
+                                                     "sha256": bytes.fromhex(written["sha256"]) if written["sha256"] else None})
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StepFailed(f"the step's process gave what is no outcome: {error}") from None
