@@ -13,7 +13,7 @@ from carboy.engine.files import Files
 from carboy.engine.names import home_of
 from carboy.errors import CarboyError, NotFound, Unauthenticated
 from carboy.jobs import Happening, Job
-from carboy.model import NOBODY, Principal
+from carboy.model import NOBODY, Action, File, Principal
 
 PROGRESS = "job.progress"
 
@@ -68,16 +68,14 @@ class Watch:
         if happening.space is None or rules is None:
             return False
         if happening.kind.startswith("upload."):
-            return self._may_upload(happening, happening.space, rules)
+            return self._may("write", happening.space, rules, happening.owner, True)
         if rules.private and happening.kind.startswith("folder.") and not self._is_at_home(happening.path or "", happening.space, rules):
             return False
         owned = rules.private and not happening.kind.startswith("folder.")
         file = self.catalog.file(happening.file_id) if self.principal.judge and happening.file_id else None
-        try:
-            authorise(self.principal, "read", happening.space, rules, owner=happening.owner, owned=owned, file=file)
-        except CarboyError:
-            return False
-        return True
+        mine = self.principal.id is not None and happening.owner == self.principal.id and happening.kind.startswith("job.")
+        return (self._may("read", happening.space, rules, happening.owner, owned, file)
+                or (mine and self._may("write", happening.space, rules, happening.owner, owned, file)))
 
     def told(self, happening: Happening) -> dict[str, Any]:
         """What is told of it, with paths as its owner writes them."""
@@ -113,9 +111,9 @@ class Watch:
         return ((wish.space is None or happening.space == wish.space) and (wish.file_id is None or happening.file_id == wish.file_id)
                 and (wish.job_id is None or happening.job_id == wish.job_id) and wish.takes(happening.kind))
 
-    def _may_upload(self, happening: Happening, space: str, rules: SpaceSettings) -> bool:
+    def _may(self, action: Action, space: str, rules: SpaceSettings, owner: str | None, owned: bool, file: File | None = None) -> bool:
         try:
-            authorise(self.principal, "write", space, rules, owner=happening.owner, owned=True)
+            authorise(self.principal, action, space, rules, owner=owner, owned=owned, file=file)
         except CarboyError:
             return False
         return True

@@ -10,7 +10,7 @@ from typing import Any
 from carboy.catalog.base import Catalog
 from carboy.engine.access import actions, authorise
 from carboy.engine.files import Files
-from carboy.errors import Conflict, NotFound
+from carboy.errors import Conflict, Forbidden, NotFound
 from carboy.jobs import Job, JobFilter, JobState
 from carboy.model import Action, File, Principal
 from carboy.processing.pipeline import Pipeline
@@ -20,8 +20,9 @@ MOST_JOBS = 200
 
 
 class Work:
-    """What may be done with a job is what may be done with the file that it was ordered for: who reads the file sees its jobs, who writes
-    it orders, retries and cancels them. Once the file is gone, the space and owner that it had decide."""
+    """What may be done with a job is what may be done with the file that it was ordered for: who reads the file sees its jobs, and so does
+    who brought it and may only write; who writes it orders, retries and cancels them. Once the file is gone, the space and owner that it
+    had decide."""
 
     def __init__(self, catalog: Catalog, files: Files, pipeline: Pipeline, clock: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
@@ -40,12 +41,21 @@ class Work:
             raise NotFound("there is no such job", id=id)
         file = self._catalog.file(job.file_id)
         shown = replace(job, space=file.space, owner=file.owner) if file else job
-        rules = self._files.rules(shown.space)
         try:
-            authorise(principal, action, shown.space, rules, owner=shown.owner, owned=rules is not None and rules.private, file=file)
+            self._authorise(principal, action, shown, file)
         except NotFound:
             raise NotFound("there is no such job", id=id) from None
         return shown
+
+    def _authorise(self, principal: Principal, action: Action, job: Job, file: File | None) -> None:
+        rules = self._files.rules(job.space)
+        owned = rules is not None and rules.private
+        try:
+            authorise(principal, action, job.space, rules, owner=job.owner, owned=owned, file=file)
+        except Forbidden:
+            if action != "read" or principal.id is None or principal.id != job.owner:
+                raise
+            authorise(principal, "write", job.space, rules, owner=job.owner, owned=owned, file=file)
 
     def page(self, principal: Principal, space: str, *, file_id: str | None = None, blob_id: str | None = None, step: str | None = None,
              states: Sequence[JobState] = (), cursor: str | None = None, limit: int = 100) -> tuple[list[Job], str | None]:

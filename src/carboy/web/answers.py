@@ -18,6 +18,9 @@ Status = Annotated[Literal["ready", "pending", "quarantined"], Field(
 Quarantine = Annotated[str | None, Field(description="Why nobody is given it: what a scan found.")]
 
 
+JobState = Literal["waiting", "queued", "running", "done", "dead", "cancelled"]
+
+
 class Answer(BaseModel):
     """A JSON object. Members may be added to it one day."""
 
@@ -60,15 +63,30 @@ class File(Answer):
     derived_url: Annotated[str, Field(description="Lists what was made of it, such as thumbnails.")]
 
 
+class JobBrief(Answer):
+    """A job, in short."""
+
+    id: Hex
+    step: str
+    state: JobState
+
+
+class Stored(File):
+    """A file that was stored, with the jobs of its content where it has any."""
+
+    jobs: list[JobBrief] = []
+
+
 class Files(Answer):
     """Files that one request made."""
 
-    files: list[File]
+    files: list[Stored]
 
 
-class FilePage(Files):
+class FilePage(Answer):
     """A page of files, and of folders where they were asked for."""
 
+    files: list[File]
     folders: list[str]
     next: Cursor
 
@@ -155,6 +173,36 @@ class Purged(Answer):
     """How many files are gone for good."""
 
     files: int
+
+
+class Job(JobBrief):
+    """A step that a content goes through in the background."""
+
+    progress: Annotated[float, Field(ge=0, le=1)]
+    phrase: Annotated[str, Field(description="What is being done.")]
+    attempts: int
+    args: dict[str, Any]
+    result: Annotated[dict[str, Any] | None, Field(description="What the step gave, once it is done.")]
+    failure: Annotated[str | None, Field(description="Why the last attempt failed.")]
+    file_id: Hex
+    space: str
+    created_at: Time
+    changed_at: Time
+    due_at: Time
+    started_at: Time | None
+    waits_for: Annotated[list[str], Field(description="Steps of the same content that come first.")]
+
+
+class Jobs(Answer):
+    """The jobs of a content, in the order in which they were ordered."""
+
+    jobs: list[Job]
+
+
+class JobPage(Jobs):
+    """A page of jobs, the newest first."""
+
+    next: Cursor
 
 
 class Link(Answer):

@@ -145,7 +145,8 @@ class Embedded:
             return principal
 
         def judge(action: Action, space: str, file: File | None) -> bool | None:
-            return authorise(principal, action, space, file)
+            with nullcontext() if has_app_context() else self._app.app_context():  # a stream of events goes on after its request
+                return authorise(principal, action, space, file)
 
         return replace(principal, judge=judge)
 

@@ -51,6 +51,8 @@ HEADERS: Mapping[str, str] = {
     "Upload-Concat": "`partial`, or `final;` and the addresses of the parts.",
     "Upload-Checksum": "An algorithm and what the body hashes to, in base64.",
     "X-HTTP-Method-Override": "The method that is meant.",
+    "Prefer": "`wait=10`, `respond-async`, `return=minimal` (RFC 7240).",
+    "Last-Event-ID": "The id of the last event that came.",
     "Content-Disposition": "The name of a body that is one file (RFC 6266).",
 }
 """What the request's fields mean."""
@@ -178,7 +180,8 @@ def _problems(doc: Doc) -> dict[int, list[str]]:
     return found
 
 
-_STATUSES = {201: "It is there now.", 204: "Done.", 206: "Some of the bytes.", 303: "Look there.", 304: "You have it already.",
+_STATUSES = {201: "It is there now.", 202: "It is there, and goes through its steps.",
+             204: "Done.", 206: "Some of the bytes.", 303: "Look there.", 304: "You have it already.",
              307: "The storage has the bytes."}
 
 

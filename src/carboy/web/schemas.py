@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from carboy.web.fields import (
     MAX_TAGS,
@@ -34,6 +34,7 @@ from carboy.web.fields import (
     Whole,
 )
 
+JobState = Literal["waiting", "queued", "running", "done", "dead", "cancelled"]
 MAX_ZIPPED = 10_000
 """Most paths and ids that one request for a zip may name; the folders among them may hold more files."""
 
@@ -94,6 +95,12 @@ class ContentQuery(Query):
     download: Annotated[str | None, Field(description="If it is there, a browser saves and doesn't show.")] = None
 
 
+class DerivedQuery(Query):
+    """How a browser takes it."""
+
+    download: Annotated[str | None, Field(description="If it is there, a browser saves and doesn't show.")] = None
+
+
 class DeleteQuery(Query):
     """How a file is deleted."""
 
@@ -125,6 +132,27 @@ class UploadsQuery(PageQuery):
 
     space: Space = "main"
     cursor: Annotated[Id | None, Field(description="`next` of the page before.")] = None
+
+
+class JobsQuery(PageQuery):
+    """Which jobs."""
+
+    space: Annotated[Space, Field(description="Those that were ordered for its files. Not looked at with `file`.")] = "main"
+    file: Annotated[Id | None, Field(description="Those that were ordered for this file.")] = None
+    step: Plain | None = None
+    state: Annotated[list[JobState], Field(max_length=6, description="Any of these.")] = []
+
+
+class EventsQuery(Query):
+    """Of what one wants to hear; all that is given must fit."""
+
+    space: Space | None = None
+    file: Id | None = None
+    upload: Annotated[Id | None, Field(description="With the file that it becomes, and that one's jobs.")] = None
+    job: Id | None = None
+    kinds: Annotated[str, Field(max_length=500, pattern=r"^[a-z_.*,]*$", description="Such as `job.*,file.create`; all without it.")] = ""
+    last_event_id: Annotated[str | None, Field(max_length=100,
+                                               description="As the field `Last-Event-ID`, for those who can't send it.")] = None
 
 
 class AuditQuery(Query):
@@ -230,6 +258,13 @@ class ZipNew(Body):
         if not self.paths and not self.ids:
             raise ValueError("name files by path or id, or folders")
         return self
+
+
+class JobNew(Body):
+    """A step that a file's content is to go through."""
+
+    step: Annotated[str, Field(min_length=1, max_length=63)]
+    args: Annotated[dict[str, JsonValue], Field(description="What the step takes.")] = {}
 
 
 class TokenNew(Body):

@@ -95,6 +95,9 @@ class Server(BaseApplication):  # type: ignore[misc]
     def stop_bodies(self) -> None:
         self.services.uploads.turns.stop_all()
 
+    def stop_streams(self) -> None:
+        self.services.news.stop()
+
     def _start_upkeep(self, worker: Any) -> None:
         Upkeep(self.services).start()
 

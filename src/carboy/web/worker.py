@@ -301,8 +301,10 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     # --- stopping ---
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Let requests finish; shortly before the grace is over, ask the bodies that are still coming to end and be kept."""
+        """Let requests finish; shortly before the grace is over, ask the bodies that are still coming to end and be kept. Streams of
+        events end at once."""
         if self.alive:
+            threading.Thread(target=self.app.stop_streams, daemon=True).start()
             timer = threading.Timer(max(0.5, self.cfg.graceful_timeout - 5), self.app.stop_bodies)
             timer.daemon = True
             timer.start()
