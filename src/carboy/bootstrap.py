@@ -46,6 +46,7 @@ from carboy.processing.pipeline import Pipeline
 from carboy.processing.registry import known_steps
 from carboy.processing.running import Runner, Within
 from carboy.processing.step import Step
+from carboy.processing.tasks import Tasks
 from carboy.processing.wakes import Wakes
 from carboy.storage.base import OnDisk, Storage
 from carboy.storage.local import LocalStorage
@@ -83,6 +84,7 @@ class Services:
     pipeline: Pipeline
     runner: Runner
     deliverer: Deliverer
+    tasks: Tasks
     isolation: Isolation
     wakes: Wakes
     meter: Meter
@@ -145,6 +147,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         runner=runner,
         deliverer=Deliverer(catalog, leases, runner, wakes, rests=all(isinstance(one, OnDisk) for one in storages.values()), clock=clock),
         isolation=isolation,
+        tasks=Tasks(catalog, files, pipeline, clock),
         wakes=wakes,
         meter=meter,
         work=Work(catalog, files, pipeline, clock),

@@ -2,13 +2,14 @@
 
 ``/upload``, ``/stream-upload`` and ``/upload-s3`` take a form's ``file``. ``/chunk-upload`` takes ``chunk``, ``index`` and ``file_id``.
 With ``offset``, or ``chunk_size``, before the chunk, a chunk goes straight to its place; a bare ``index`` has no known place, so it is a
-piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` declares the file's size in bytes.
+piece, and ``/chunk-upload/complete`` joins pieces inside the kernel. ``total`` declares the file's size in bytes. ``/async-upload`` names
+a task, and ``/tasks/{id}`` tells of it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -23,7 +24,7 @@ from carboy.engine.writing import Piece
 from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, NotSupported, TooLarge
 from carboy.model import Placed, Progress, Upload
 from carboy.web import answers, http
-from carboy.web.call import Call, Doc, Route
+from carboy.web.call import Call, Doc, Handler, Route
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, drained, part_data
 from carboy.web.render import json_response
 
@@ -33,13 +34,13 @@ _REPEATS = 300.0
 """How long, in seconds, a chunk of a complete upload with the same ``total`` counts as one that was sent again."""
 
 
-def _messages(handler: Callable[[Call], Response]) -> Callable[[Call], Response]:
+def _messages(handler: Handler) -> Handler:
     """Errors as the tutorial's clients expect them: ``{"message": …}``, with the error's own status, headers and facts."""
 
     @wraps(handler)
-    def answer(call: Call) -> Response:
+    def answer(call: Call, **arguments: str) -> Response:
         try:
-            return handler(call)
+            return handler(call, **arguments)
         except CarboyError as error:
             if http.STATUS[error.code] == 500:
                 raise
@@ -62,6 +63,25 @@ def upload_s3(call: Call) -> Response:
     """``POST /upload-s3``: the same, into a space whose storage is in S3. 501 where there is none."""
     placed = _store(call, call.services.files.target(call.principal, _space_in_s3(call), ""))
     return json_response({"message": f"File {placed.file.name} uploaded to S3"})
+
+
+@_messages
+def async_upload(call: Call) -> Response:
+    """``POST /async-upload``: as ``/upload``; what the file goes through in the background is the task ``task_id``."""
+    placed = _store(call, _folder(call))
+    task_id = call.services.tasks.begin(placed.file, call.id)
+    return json_response({"message": f"File {placed.file.name} uploaded", "task_id": task_id})
+
+
+@_messages
+def task(call: Call, id: str) -> Response:
+    """``GET /tasks/{id}``: how far the task is, in the words of Celery's tutorials."""
+    if call.services.settings.classic == "off":
+        raise NotFound("the classic endpoints are switched off")
+    found = call.services.tasks.task(call.principal, id)
+    return json_response({"task_id": found.id, "state": found.state, "status": found.state, "ready": found.is_ready,
+                          "successful": found.state == "SUCCESS" if found.is_ready else None, "progress": found.progress,
+                          "phrase": found.phrase, "result": found.result})
 
 
 def _store(call: Call, folder: Target) -> Placed:
@@ -299,10 +319,15 @@ _CHUNK = _doc("Send a chunk", _form(("file_id", "index", "chunk"), file_id="stri
               "bytes_differ", "range_busy", "interrupted", "upload_gone", "conflict")
 _COMPLETE = _doc("All chunks are there", _form(("file_id", "total_chunks"), file_id="string", total_chunks="integer"),
                  "missing_bytes", "conflict", "upload_gone")
+_ASYNC = replace(_WHOLE, summary="Store a file, and process it in the background", answers={200: answers.TaskBegun})
+_TASK = Doc("How far a task is", "Classic", answers={200: answers.Task}, problem=answers.Message, problem_type="application/json",
+            errors=("not_found", "unauthenticated", "forbidden"))
 ROUTES = (
     Route("/upload", ("POST",), upload, _WHOLE),
     Route("/stream-upload", ("POST",), upload, _WHOLE),
     Route("/upload-s3", ("POST",), upload_s3, _WHOLE_S3),
+    Route("/async-upload", ("POST",), async_upload, _ASYNC),
+    Route("/tasks/<id>", ("GET",), task, _TASK),
     Route("/chunk-upload", ("POST",), chunk, _CHUNK),
     Route("/chunk-upload/complete", ("POST",), complete, _COMPLETE),
 )
