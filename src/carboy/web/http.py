@@ -75,7 +75,7 @@ STATUS: Mapping[str, int] = MappingProxyType({
 """The status of each error code."""
 
 _RETRY_AFTER = {"busy": 5, "range_busy": 1, "request_under_way": 1, "interrupted": 1, "catalog_unavailable": 5, "storage_read_only": 60,
-                "storage_unavailable": 10, "rate_limited": 1}
+                "storage_unavailable": 10, "rate_limited": 1, "pending": 5}
 """Seconds after which trying again is sensible."""
 
 
