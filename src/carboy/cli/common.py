@@ -86,11 +86,9 @@ def brokered_of(services: Services) -> Brokered | None:
     from carboy.web.brokered import of_settings
 
     own = _given().brokered
-    found = own() if own else None
-    if found is None:
-        found = of_settings(services)
-        if found:
-            found.attach()
+    found = (own() if own else None) or of_settings(services)
+    if found:
+        found.attach()
     return found
 
 

@@ -12,8 +12,8 @@ from celery import Celery
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
+from carboy.processing.delivery import TASK
 
-TASK = "carboy.run"
 PRIORITIES = 10
 _REDIS = ("redis", "rediss", "sentinel", "valkey", "valkeys", "redis+socket")
 _AMQP = ("amqp", "amqps", "pyamqp")

@@ -10,8 +10,8 @@ from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
 
 from carboy.jobs import DEFAULT_QUEUE, Job
-from carboy.processing.celery_app import TASK, patience
-from carboy.processing.delivery import BrokerAway
+from carboy.processing.celery_app import patience
+from carboy.processing.delivery import TASK, BrokerAway
 
 _TIMEOUT = 4.0
 _MIDDLE = 3
@@ -51,12 +51,10 @@ class CeleryBroker:
         try:
             with self._connection.channel() as channel:
                 return int(channel.queue_declare(queue=self._queue(queue), passive=True).message_count)
-        except ChannelError as error:
-            return 0 if error.reply_code == 404 else None
-        except (NotImplementedError, TypeError):
+        except NotImplementedError:
             return None
         except Exception as error:
-            if _is_not_there(error):
+            if isinstance(error, ChannelError) and str(error.reply_code) == "404":  # it comes to be when something is sent there
                 return 0
             self.close()
             raise BrokerAway(told(error)) from error
@@ -85,10 +83,6 @@ class CeleryBroker:
         """From 0 to 9; with Redis lower ones go first."""
         level = max(0, min(9, _MIDDLE + priority))
         return 9 - level if self._connection.transport.driver_type == "redis" else level
-
-
-def _is_not_there(error: Exception) -> bool:
-    return getattr(error, "reply_code", None) == 404 or getattr(error, "code", None) == 404
 
 
 def told(error: Exception) -> str:

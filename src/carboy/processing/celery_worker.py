@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from billiard import current_process
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool
+from celery.platforms import SecurityWarning
 
 from carboy.processing.delivery import Deliverer
 
@@ -57,6 +59,14 @@ def attach(app: Celery, beside: Beside) -> None:
     app.steps["consumer"].add(ConsumerStep)
 
 
+def before_worker(tell: Callable[[Celery], None]) -> None:
+    """Have this called with the application of each worker that is about to begin in this process."""
+    def begins(sender: Any, **_: Any) -> None:
+        tell(sender.app)
+
+    signals.worker_init.connect(begins, weak=False)
+
+
 def is_threaded(worker: Any) -> bool:
     """Whether tasks run in the worker's own process."""
     return not (isinstance(worker.pool_cls, type) and issubclass(worker.pool_cls, TaskPool))
@@ -77,6 +87,7 @@ def run_worker(app: Celery, *, concurrency: int, queues: Sequence[str], patience
 
     Jobs under way have ``patience`` seconds to end then.
     """
+    warnings.simplefilter("ignore", SecurityWarning)  # about root and pickle, which is not accepted
     ends = _Ends(patience)
     signals.setup_logging.connect(_own_logging)  # whose mere being there leaves logging as it is
     signals.worker_shutting_down.connect(ends.begin)

@@ -19,6 +19,9 @@ from carboy.processing.wakes import Wakes
 
 log = logging.getLogger("carboy.jobs")
 
+TASK = "carboy.run"
+"""What running a job is called where it is delivered."""
+
 _LOOK_AFTER = 0.5
 _IDLE = 30.0
 

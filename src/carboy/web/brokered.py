@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carboy.bootstrap import Services
+from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
-from carboy.processing.delivery import Broker
+from carboy.processing.delivery import TASK, Broker
 from carboy.processing.dispatch import Dispatcher
 from carboy.web.forked import Forked
 
 if TYPE_CHECKING:
+    from flask import Flask
+
     from carboy.processing.celery_worker import Beside
 
 log = logging.getLogger("carboy.jobs")
@@ -37,10 +42,14 @@ class Brokered:
         return CeleryBroker(self.app, self.task)
 
     def attach(self) -> None:
-        """Workers of the application know the task, and have a dispatcher beside them."""
+        """Workers of the application know the task, and have a dispatcher beside them. Repeatable."""
         from carboy.processing.celery_app import register
         from carboy.processing.celery_worker import attach, in_worker
 
+        known = self.app.__dict__.setdefault("_carboy_tasks", set())
+        if self.task in known:
+            return
+        known.add(self.task)
         register(self.app, in_worker(lambda: self.services().deliverer), self.task)
         beside: Beside = DispatchBeside(self)
         attach(self.app, beside)
@@ -60,11 +69,50 @@ def of_settings(services: Services) -> Brokered | None:
     """What the setting ``broker`` asks for. Raises ConfigError where it can't be had."""
     if not services.settings.broker:
         return None
+    return Brokered(_app_of(services.settings), TASK, lambda: services)
+
+
+def broker_of(settings: Settings) -> Broker:
+    """The one that the setting names. Raises ConfigError where it can't be had."""
+    app = _app_of(settings)
+    from carboy.processing.celery_broker import CeleryBroker
+
+    return CeleryBroker(app, TASK)
+
+
+def _app_of(settings: Settings) -> Any:
     try:
-        from carboy.processing.celery_app import TASK, make_app
+        from carboy.processing.celery_app import make_app
     except ImportError:
         raise ConfigError("broker: Celery is not installed; pip install 'carboy[celery]'", setting="broker") from None
-    return Brokered(make_app(services.settings), TASK, lambda: services)
+    return make_app(settings)
+
+
+def of_application(app: Flask, name: str) -> Brokered | None:
+    """The Celery that the Flask application has in its extensions, if it has one, for the Carboy of this name."""
+    celery = app.extensions.get("celery")
+    if not hasattr(celery, "send_task"):
+        return None
+    return Brokered(celery, f"{name}.run", lambda: app.extensions[name].opened.services)
+
+
+def join_celery(app: Flask, name: str) -> None:
+    """Have workers of the application's own Celery run the jobs of its Carboy, also where it gets its Celery only after its Carboy."""
+    own = of_application(app, name)
+    if own:
+        own.attach()
+    elif "celery" in sys.modules:
+        from carboy.processing.celery_worker import before_worker
+
+        there = weakref.ref(app)
+
+        def attach(celery: Any) -> None:
+            application = there()
+            late = of_application(application, name) if application else None
+            if late and late.app is celery:
+                late.attach()
+
+        before_worker(attach)
 
 
 def queues_of(services: Services) -> list[str]:

@@ -31,11 +31,14 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         from carboy.cli.common import Given
         from carboy.cli.main import failing_clearly
+        from carboy.web.brokered import of_application
 
         app = ctx.ensure_object(ScriptInfo).load_app()
         ctx.with_resource(app.app_context())
-        embedded = app.extensions[self.name or "carboy"]
-        ctx.obj = Given(settings=embedded.settings, services=lambda: embedded.opened.services)
+        name = self.name or "carboy"
+        embedded = app.extensions[name]
+        ctx.obj = Given(settings=embedded.settings, services=lambda: embedded.opened.services,
+                        brokered=lambda: of_application(app, name))
         ctx.call_on_close(embedded.close)
         with failing_clearly():
             return super().invoke(ctx)

@@ -19,6 +19,7 @@ from carboy.model import File, Link, LinkKind, Principal
 from carboy.processing.step import DEFAULT_RETRIES, Limits, Step, step, step_of
 from carboy.web import mounting
 from carboy.web.app import GROUPS
+from carboy.web.brokered import join_celery
 from carboy.web.calls import Named, Owner, Place, Space, id_of, name_of
 from carboy.web.commands import commands_of
 from carboy.web.embedding import Authenticate, Authorise, Embedded, Hooks, OnStored, check_rules
@@ -67,6 +68,7 @@ class Carboy(JobCalls):
                                               self.expose, self._clock)
         mounting.install(app, self)
         app.cli.add_command(commands_of(self.name))
+        join_celery(app, self.name)
 
     # --- spaces ---
 
