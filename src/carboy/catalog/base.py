@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from carboy.catalog.base_figures import Figures
 from carboy.catalog.base_hooks import Hooks
 from carboy.catalog.base_jobs import Jobs
 from carboy.model import (
@@ -82,7 +83,7 @@ class ChunkTotals:
     pieces: int
 
 
-class Catalog(Jobs, Hooks, Protocol):
+class Catalog(Jobs, Hooks, Figures, Protocol):
     """The only truth about files and uploads. Methods may be called from any thread."""
 
     # --- life ---

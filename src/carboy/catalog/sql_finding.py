@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from carboy.catalog import answers, auditing, links, listing, searching, texts, tokens, zips
+from carboy.catalog import answers, auditing, figures, links, listing, searching, texts, tokens, zips
+from carboy.catalog.base_figures import Standing
 from carboy.catalog.sessions import Database
 from carboy.model import Act, AuditEntry, Blob, Filter, Folder, Link, Page, SortKey, Token, Usage, Zip
 
@@ -24,6 +25,9 @@ class SqlFinding:
 
     def folder_sums(self, space: str, folders: Sequence[str]) -> dict[str, Folder]:
         return self._database.view(lambda session: listing.folder_sums(session, space, folders))
+
+    def standing(self, *, now: float) -> Standing:
+        return self._database.view(lambda session: figures.standing(session, now))
 
     def usage(self, space: str, owner: str | None = None) -> Usage:
         return self._database.read(lambda session: listing.usage_of(session, space, owner))
