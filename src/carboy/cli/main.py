@@ -14,6 +14,7 @@ from carboy.cli.common import Given
 from carboy.cli.database import db
 from carboy.cli.doctor import doctor
 from carboy.cli.files import cp, get, ls, mv, put, rm, stat, tag
+from carboy.cli.jobs import jobs
 from carboy.cli.keeping import backup, export, import_, restore, scrub
 from carboy.cli.links import link
 from carboy.cli.migrating import migrate
@@ -72,7 +73,7 @@ def main(ctx: click.Context, config: Path | None, data: Path | None) -> None:
 
 
 for _command in (serve, token, sweep, fsck, doctor, db, ls, stat, put, get, mv, cp, rm, tag, trash, link, usage, audit, import_,
-                 export, backup, restore, scrub, migrate, worker, webhooks):
+                 export, backup, restore, scrub, migrate, worker, webhooks, jobs):
     main.add_command(_command)
 
 
