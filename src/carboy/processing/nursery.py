@@ -88,11 +88,12 @@ class Nursery:
         return True
 
     def _load(self, what: dict[str, Any]) -> None:
-        """What fails here fails again in the child, which can say so."""
+        """What fails here fails again in the child, which can say so. A module may have more that is to be loaded once for all children."""
         if what["module"] not in self._loaded:
             self._loaded.add(what["module"])
             with suppress(BaseException):
-                child.load(what["module"], what["source"])
+                module = child.load(what["module"], what["source"])
+                getattr(module, "__carboy_preload__", lambda: None)()
             gc.collect()
             gc.freeze()
 

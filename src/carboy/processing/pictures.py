@@ -34,6 +34,13 @@ def configure(settings: Settings, step: str) -> Mapping[str, Any]:
     return {"pixels": settings.image_pixels}
 
 
+def preload() -> None:
+    """Load Pillow with all its formats, in a process from which those of jobs are forked."""
+    from PIL import Image, ImageCms  # noqa: F401
+
+    Image.init()
+
+
 @contextmanager
 def opened(context: Context, pixels: int) -> Iterator[ImageFile]:
     """The content as an image whose header has been read. Whatever is wrong with it, then or in the block, is StepFailed for good: it

@@ -42,6 +42,9 @@ class Facts:
     position: exif.Position | None
 
 
+__carboy_preload__ = pictures.preload
+
+
 def _configure(settings: Settings, space: str) -> Mapping[str, Any]:
     return pictures.configure(settings, "image")
 

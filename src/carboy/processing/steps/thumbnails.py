@@ -12,6 +12,8 @@ from carboy.processing.step import Context, step
 
 _LARGEST = 4096
 
+__carboy_preload__ = pictures.preload
+
 
 def _configure(settings: Settings, space: str) -> Mapping[str, Any]:
     sizes, formats = settings.thumbnail_sizes, settings.thumbnail_formats
