@@ -57,6 +57,11 @@ def leave_with(parent: int, prctl: Control) -> None:
         os._exit(1)
 
 
+def end_with_parent() -> None:
+    """This process is killed when its parent ends. For ``preexec_fn`` of programs that a step starts."""
+    control()(_DIE_WITH_PARENT, signal.SIGKILL)
+
+
 def confine(name: str, confines: Confines, prctl: Control) -> None:
     """From now on this process, and those that it starts, have no more than that."""
     prctl(_NAME, f"step {name}".encode()[:15])

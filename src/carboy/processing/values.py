@@ -81,7 +81,13 @@ def outcome_as_json(outcome: Outcome) -> dict[str, Any]:
 def outcome_of(written: Any) -> Outcome:
     """Raises StepFailed for what is none."""
     try:
-        return TypeAdapter(Outcome).validate_python({**written, "result": as_json(written["result"]),
-                                                     "sha256": bytes.fromhex(written["sha256"]) if written["sha256"] else None})
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        digest, among = written["sha256"], written["same_in"]
+        media_type, quarantine, same_as = (_text(written[name]) for name in ("media_type", "quarantine", "same_as"))
+        return Outcome(as_json(dict(written["result"])), (), None if digest is None else bytes.fromhex(digest), media_type, quarantine, same_as,
+                       None if among is None else (str(among[0]), _text(among[1])), written["release"] is True)
+    except (TypeError, ValueError, LookupError) as error:
         raise StepFailed(f"the step's process gave what is no outcome: {error}") from None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
