@@ -147,7 +147,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         runner=runner,
         deliverer=Deliverer(catalog, leases, runner, wakes, rests=all(isinstance(one, OnDisk) for one in storages.values()), clock=clock),
         isolation=isolation,
-        tasks=Tasks(catalog, files, pipeline, clock),
+        tasks=Tasks(catalog, pipeline, clock),
         wakes=wakes,
         meter=meter,
         work=Work(catalog, files, pipeline, clock),

@@ -18,7 +18,7 @@ from fixtures_server import eventually
 from flask import Flask, current_app
 
 from carboy import Carboy, Context, Job, StepFailed
-from carboy.errors import ConfigError, Conflict, InvalidRequest, NotFound
+from carboy.errors import ConfigError, Conflict, InvalidRequest, NotFound, Pending
 from carboy.processing.step import step_of
 from carboy.testing import run_jobs, temporary_carboy
 
@@ -174,12 +174,22 @@ def test_the_innermost_temporary_one_is_meant() -> None:
 
 def test_held_files_are_released(app: Flask) -> None:
     carboy = Carboy(app)
-    carboy.space("papers", hold=["look"])
-    carboy.step("look", spaces=[])(lambda context: None)
+    carboy.space("papers", hold=["look"], steps=["early"])
+    carboy.step("early", spaces=[], priority=1)(lambda context: context.attach("x.txt", b"X", "text/plain"))
+    sent = []
+
+    @carboy.step("look", spaces=[])
+    def look(context: Context) -> None:
+        assert carboy.open_derived(file, "early", "x.txt").read() == b"X", "Python's calls are trusted"
+        with pytest.raises(Pending), app.test_request_context():
+            carboy.send_derived(file, "early", "x.txt")
+        with app.test_request_context():
+            sent.append(carboy.send_derived(file, "early", "x.txt", pending=True).status_code)
+
     file = carboy.put("papers", "a.txt", b"x")
     assert carboy.get(file).blob.held == 1
     run_jobs(carboy)
-    assert carboy.get(file).blob.held == 0
+    assert (carboy.get(file).blob.held, sent) == (0, [200])
 
 
 def test_a_module_of_steps(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

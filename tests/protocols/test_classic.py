@@ -352,7 +352,8 @@ def test_a_cancelled_upload_begins_anew(site: Site) -> None:
 
 def test_they_can_be_switched_off(server: ServerFactory) -> None:
     one = server(env={"CARBOY_CLASSIC": "off"})
-    for route in ("/upload", "/stream-upload", "/chunk-upload", "/chunk-upload/complete"):
+    assert one.request("GET", "/tasks/" + "0" * 32).status == 404
+    for route in ("/upload", "/stream-upload", "/chunk-upload", "/chunk-upload/complete", "/async-upload", "/upload-s3"):
         answer = one.request("POST", route, {"Content-Type": FORM}, multipart(file("file", "a.txt", b"x")))
         assert answer.status == 404
         assert answer.json()["message"]

@@ -61,12 +61,6 @@ def test_without_a_worker_it_is_pending_until_there_is_one(server: ServerFactory
     assert ended(again, task)["state"] == "SUCCESS"
 
 
-def test_what_is_off_is_not_there(server: ServerFactory) -> None:
-    one = server(env={"CARBOY_CLASSIC": "off"})
-    assert one.request("POST", "/async-upload", {"Content-Type": FORM}, multipart(file("file", "a", b"x"))).status == 404
-    assert one.request("GET", "/tasks/" + "0" * 32).status == 404
-
-
 # --- with steps of one's own ---------------------------------------------------------------------------------------
 
 
@@ -102,7 +96,7 @@ def test_it_ends_after_all_steps_of_the_space_in_whatever_order(make_app: AppFac
         states.append(" ".join(str(shop.task(task)[name]) for name in ("state", "progress", "phrase")))
         return {"bytes": context.blob.size}
 
-    shop.carboy.step("early")(look)
+    shop.carboy.step("early", priority=1)(look)
     shop.carboy.step("late", after=["digest"])(look)
     task = shop.begin(b"hello")
     ran = shop.carboy.run_jobs()

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from carboy.catalog.base import Catalog
-from carboy.engine.files import Files
-from carboy.errors import Forbidden, NotFound
 from carboy.jobs import Job, Order
-from carboy.model import File, Principal
+from carboy.model import File
 from carboy.processing.pipeline import Pipeline
 
 TaskState = Literal["PENDING", "STARTED", "PROGRESS", "RETRY", "SUCCESS", "FAILURE", "REVOKED"]
@@ -36,9 +34,8 @@ class Task:
 class Tasks:
     """Tasks of files."""
 
-    def __init__(self, catalog: Catalog, files: Files, pipeline: Pipeline, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, catalog: Catalog, pipeline: Pipeline, clock: Callable[[], float] = time.time) -> None:
         self._catalog = catalog
-        self._files = files
         self._pipeline = pipeline
         self._clock = clock
 
@@ -55,26 +52,9 @@ class Tasks:
         before = ("digest", *(order.step for order in self._pipeline.orders(file)))
         return [digest, replace(last, version=f"{last.version}-{file.blob.id}", after=tuple(dict.fromkeys(before)))]
 
-    def task(self, principal: Principal, id: str) -> Task:
-        """How it stands with it. Who may read the file may know, and who may write there and brought it. Raises NotFound, also once that
-        content is gone, and what ``authorise`` raises."""
-        job = self._catalog.job(id)
-        self._authorise(principal, id, job)
-        if job is None:
-            raise NotFound("there is no such task", id=id)
+    def of(self, job: Job) -> Task:
+        """The task that ends with this job."""
         return task_of(job, self._catalog.jobs_of(job.blob_id))
-
-    def _authorise(self, principal: Principal, id: str, job: Job | None) -> None:
-        file_id = job.file_id if job else id
-        try:
-            try:
-                self._files.get(principal, file_id)
-            except Forbidden:
-                if job is None or principal.id is None or job.owner != principal.id:
-                    raise
-                self._files.get(principal, file_id, "write")
-        except NotFound:
-            raise NotFound("there is no such task", id=id) from None
 
 
 def task_of(job: Job, siblings: Sequence[Job]) -> Task:
@@ -83,7 +63,8 @@ def task_of(job: Job, siblings: Sequence[Job]) -> Task:
     every = [*before, job]
     running = next((one for one in every if one.state == "running"), None)
     share = sum(1.0 if one.state == "done" else one.progress for one in every) / len(every)
-    state, result = _state(job, before), None
+    state = _state(job, before)
+    result: Any = None
     if state == "SUCCESS":
         share, result = 1.0, _result(job, siblings)
     elif state in ("FAILURE", "REVOKED"):

@@ -12,6 +12,7 @@ from werkzeug import Response
 from carboy.engine.opening import open_blob
 from carboy.errors import NotFound
 from carboy.jobs import Derived, Job, JobFilter, JobState
+from carboy.model import NOBODY, TRUSTED, File
 from carboy.processing.at_once import run_at_once
 from carboy.web import download
 from carboy.web.calls import Calls, Named, Place, name_of
@@ -29,11 +30,9 @@ class JobCalls(Calls):
     def run(self, file: Named, step: str, /, **args: Any) -> Job:
         """Have the file's content go through the step, in a worker; the job. One content has one job for each step, its version and these
         arguments: what was ordered before isn't run again. Raises NotFound, InvalidRequest for a step that isn't there or doesn't take the
-        file, and for arguments that it doesn't take."""
+        file, and for arguments that it doesn't take; Conflict where the content has too many jobs."""
         found = self.get(file)
-        order = self.services.pipeline.asked(step, found, args)
-        [job] = self.services.catalog.order(found.id, [order], now=self._now())
-        return job
+        return self.services.work.order_for(self._acting(), found, step, args)
 
     def job(self, id: str) -> Job:
         """The job as it is now. Raises NotFound."""
@@ -59,11 +58,11 @@ class JobCalls(Calls):
 
     def retry_job(self, job: Job | str) -> Job:
         """A dead or cancelled job is tried anew. Raises NotFound, Conflict for any other."""
-        return self.services.catalog.retry_job(_id_of(job), now=self._now(), by=self.services.files.act(self._acting()))
+        return self.services.work.retry(self._acting(), _id_of(job))
 
     def cancel_job(self, job: Job | str) -> Job:
         """Nothing comes of the job any more. Raises NotFound, Conflict for one that is done."""
-        return self.services.catalog.cancel_job(_id_of(job), now=self._now(), by=self.services.files.act(self._acting()))
+        return self.services.work.cancel(self._acting(), _id_of(job))
 
     def run_jobs(self) -> list[Job]:
         """Run all jobs here and now, one after the other, and what follows from them; retries don't wait for their time. What became of
@@ -81,14 +80,17 @@ class JobCalls(Calls):
         return self.services.catalog.derived(self.get(file).blob.id)
 
     def open_derived(self, file: Named, step: str, name: str) -> BinaryIO:
-        """One of them as a seekable file. Raises NotFound."""
-        blob = self._derived(file, step, name).blob
+        """One of them as a seekable file. Raises NotFound, Quarantined."""
+        found = self.get(file)
+        self.services.files.check(TRUSTED, found)
+        blob = self._derived(found, step, name).blob
         return open_blob(blob, self.services.storages[blob.storage])
 
-    def send_derived(self, file: Named, step: str, name: str, *, download: bool = False) -> Response:
-        """The answer that gives one of them to whoever makes this request, as :meth:`send` gives the file. Raises NotFound, and as
-        :meth:`send`."""
+    def send_derived(self, file: Named, step: str, name: str, *, download: bool = False, pending: bool = False) -> Response:
+        """The answer that gives one of them to whoever makes this request, as :meth:`send` gives the file, and to whom it does. Raises
+        NotFound, and as :meth:`send`."""
         found = self.get(file)
+        self.services.files.check(NOBODY, found, pending=pending)
         made = self._derived(found, step, name)
         shown = replace(found, path=made.name, media_type=made.media_type, blob=made.blob)
         response = _respond(shown, self.services.storages[made.blob.storage], settings=self.services.settings, attachment=download)
@@ -96,8 +98,8 @@ class JobCalls(Calls):
             response.vary.add("Cookie")
         return response
 
-    def _derived(self, file: Named, step: str, name: str) -> Derived:
-        found = self.services.catalog.derived_named(self.get(file).blob.id, step, name)
+    def _derived(self, file: File, step: str, name: str) -> Derived:
+        found = self.services.catalog.derived_named(file.blob.id, step, name)
         if found is None:
             raise NotFound(f"no {name!r} of the step {step!r} is there", step=step, name=name)
         return found

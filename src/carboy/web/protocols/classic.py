@@ -78,7 +78,7 @@ def task(call: Call, id: str) -> Response:
     """``GET /tasks/{id}``: how far the task is, in the words of Celery's tutorials."""
     if call.services.settings.classic == "off":
         raise NotFound("the classic endpoints are switched off")
-    found = call.services.tasks.task(call.principal, id)
+    found = call.services.tasks.of(call.services.work.get(call.principal, id))
     return json_response({"task_id": found.id, "state": found.state, "status": found.state, "ready": found.is_ready,
                           "successful": found.state == "SUCCESS" if found.is_ready else None, "progress": found.progress,
                           "phrase": found.phrase, "result": found.result})
