@@ -228,6 +228,9 @@ class Settings(BaseSettings):
                                                                          "(`carboy worker --queues`): `{transcode = \"video\"}`.")
     broker: str = Field("", repr=False, description="Where Celery delivers jobs, such as `redis://localhost:6379/0`; wants the package "
                                                     "`celery`. Empty: workers look in the catalog themselves.")
+    broker_options: dict[str, Any] = Field(default_factory=dict, repr=False, description="What Celery's transport to the broker is told "
+                                                                                         "besides (`broker_transport_options`), such as "
+                                                                                         "`{master_name = \"main\"}` for Redis Sentinel.")
     step_modules: tuple[str, ...] = Field((), description="Python modules with steps of your own (`@carboy.step`).")
     step_memory: Size = Field(2**30, ge=64 * 2**20, description="The most memory that a step in a process of its own may take.")
     step_cpu: float = Field(120.0, ge=1, description="The most processor time, in seconds, of such a process.")

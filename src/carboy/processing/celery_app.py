@@ -31,7 +31,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_channel_error_retry=True,  # as when Redis is out of memory
         broker_connection_timeout=_CONNECT,
-        broker_transport_options=_options(scheme),
+        broker_transport_options={**_options(scheme), **settings.broker_options},
         task_default_queue=DEFAULT_QUEUE,
         task_queue_max_priority=PRIORITIES - 1,
         task_acks_late=False,
