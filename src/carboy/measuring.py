@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import struct
 import threading
-import time
 import weakref
 import zlib
 from bisect import bisect_left
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from carboy.metrics import METRICS, Labels, Metric
+
+log = logging.getLogger("carboy")
 
 FLUSH = 1.0
 """Seconds between two writings of what changed."""
@@ -61,6 +63,7 @@ class _Book:
     file: int | None = None
     slot: int = 0
     generation: int = 0
+    written: bytes = b""
     values: Values = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     writing: threading.Lock = field(default_factory=threading.Lock)
@@ -177,7 +180,11 @@ class Meter:
 
     def _sampled(self) -> bool:
         """Whether anything is under way."""
-        told = [sample() for sample in self._samples]
+        try:
+            told = [sample() for sample in self._samples]
+        except Exception:
+            log.exception("what is under way could not be counted")
+            return False
         return any(told)
 
 
@@ -253,14 +260,15 @@ def _write(book: _Book, role: str) -> None:
         return
     with book.lock:
         values = [[name, labels, list(cells)] for (name, labels), cells in book.values.items()]
-    data = json.dumps({"pid": book.pid, "role": role, "at": time.time(), "values": values}, separators=(",", ":")).encode()
-    if len(data) > _HALF - _HEAD.size:
+    data = json.dumps({"pid": book.pid, "role": role, "values": values}, separators=(",", ":")).encode()
+    if data == book.written or len(data) > _HALF - _HEAD.size:
         return
     with book.writing:
         book.generation += 1
         head = _HEAD.pack(_MAGIC, book.generation, len(data), zlib.crc32(data))
         try:
             os.pwrite(book.file, head + data, book.generation % 2 * _HALF)
+            book.written = data
         except OSError:  # the disk is full, or fails: that is told elsewhere
             return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, case, func, literal_column, null, select
+from sqlalchemy import ColumnElement, bindparam, case, func, literal_column, null, select
 
 from carboy.catalog import hooks
 from carboy.catalog.base_figures import Standing, StepDepth, StoredFigures
@@ -18,7 +18,7 @@ _STORED = select(blobs.c.storage, _ALL, func.sum(blobs.c.size), func.count(blobs
                  func.sum(case((blobs.c.held > literal_column("0"), literal_column("1")), else_=literal_column("0")))
                  ).group_by(blobs.c.storage).order_by(blobs.c.storage)
 _RECEIVING = select(uploads.c.protocol, _ALL).where(uploads.c.state == RECEIVING).group_by(uploads.c.protocol)
-_LIVE = [literal_column(f"'{state}'") for state in ("waiting", "queued", "running", "dead")]
+_LIVE: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in ("waiting", "queued", "running", "dead")]
 _DUE: Any = func.min(case(((jobs.c.state == QUEUED) & (jobs.c.due_at <= bindparam("now")), jobs.c.due_at), else_=null()))
 _JOBS = (select(jobs.c.step, jobs.c.queue, jobs.c.state, _ALL, _DUE).where(jobs.c.state.in_(_LIVE))
          .group_by(jobs.c.step, jobs.c.queue, jobs.c.state).order_by(jobs.c.step, jobs.c.queue, jobs.c.state))

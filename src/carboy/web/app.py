@@ -22,6 +22,7 @@ from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.cors import Cors
 from carboy.web.listening import places
 from carboy.web.logs import escaped
+from carboy.web.measured import Traffic
 from carboy.web.page import folder, problem, routes
 from carboy.web.protocols import classic, direct, raw, resumable, tus, widgets
 from carboy.web.proxies import Proxies
@@ -42,6 +43,8 @@ _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": fol
                                  "DELETE": api.delete_at, "OPTIONS": resumable.options_of_files}
 
 
+_PROTOCOLS: Mapping[str, str] = {"PUT": "raw", "POST": "form"}
+_CARRY = frozenset({"api", "classic", "direct", "resumable", "tus"})
 _UNLIMITED = ("healthz", "readyz", "static/")
 """What may be asked for however often: it costs nothing, and belongs to what was counted already."""
 
@@ -54,16 +57,17 @@ class Application:
 
     def __init__(self, services: Services, *, expose: Collection[str] = ("files", *GROUPS), identify: Identify | None = None) -> None:
         settings = services.settings
-        self._web = Web(services, Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client),
-                        BufferPool(), Rates(settings), places(settings), identify=identify, reference=Reference(_described(expose)),
-                        page=settings.page and "page" in expose)
+        slots, waiting = Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client), places(settings)
+        self._traffic = Traffic(services.meter, slots, waiting, settings.threads)
+        self._web = Web(services, slots, BufferPool(), Rates(settings), self._traffic, waiting, identify=identify,
+                        reference=Reference(_described(expose)), page=settings.page and "page" in expose)
         self._proxies = Proxies(settings.trusted_proxies)
         self._cors = Cors(settings.cors_origins)
         self._files, self._resumable = "files" in expose, "resumable" in expose
         served = {name for name in GROUPS if name in expose and (name != "page" or settings.page)}
-        groups = [*(GROUPS[name] for name in served), *([routes.ASSETS] if served & {"page", "links"} else [])]
-        self._map = Map([Rule(route.rule, methods=route.methods, endpoint=route.handler) for group in groups for route in group],
-                        merge_slashes=False, strict_slashes=False)
+        groups = [*((name, GROUPS[name]) for name in served), *([("page", routes.ASSETS)] if served & {"page", "links"} else [])]
+        self._map = Map([Rule(route.rule, methods=route.methods, endpoint=(name, _protocol(name, route.handler), route.handler))
+                         for name, group in groups for route in group], merge_slashes=False, strict_slashes=False)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self.respond(environ)(environ, start_response)
@@ -72,6 +76,7 @@ class Application:
         """The answer to the request: a problem where it fails, whatever it fails with."""
         self._proxies.apply(environ)
         if preflight := self._cors.preflight(environ):
+            self._traffic.request("cors", "OPTIONS", preflight.status_code)
             return preflight
         call = Call(self._web, environ)
         with mounted_at(str(environ.get("SCRIPT_NAME", ""))):
@@ -96,6 +101,7 @@ class Application:
         if call.always:
             response.headers.update(call.always)
         call.environ["carboy.principal"] = call.known_principal
+        self._traffic.answered(call, response.status_code, response.content_length)
         return response
 
     def _answer(self, call: Call) -> Response:
@@ -111,15 +117,16 @@ class Application:
     def _dispatch(self, call: Call, path: str) -> Response:
         if self._files and path.startswith("files/"):
             return self._file(call, path)
-        handler, arguments = self._map.bind_to_environ(call.environ).match()
+        (call.route, call.protocol, handler), arguments = self._map.bind_to_environ(call.environ).match()
         return handler(call, **arguments)  # type: ignore[no-any-return]
 
     def _file(self, call: Call, path: str) -> Response:
         handler = _FILES.get(call.method)
+        call.route, call.protocol = "files", _PROTOCOLS.get(call.method, "")
         if handler is None:
             raise MethodNotAllowed(["GET", "HEAD", *(["POST"] if path.endswith("/") else ["PUT", "DELETE"])])
         if ("HTTP_UPLOAD_COMPLETE" in call.environ or "HTTP_UPLOAD_INCOMPLETE" in call.environ) and self._begins_upload(call):
-            handler = resumable.create
+            handler, call.protocol = resumable.create, "resumable"
         _, space, *rest = path.split("/", 2)
         if not space:
             raise InvalidName("the address is /files/SPACE/PATH", rule="empty")
@@ -142,6 +149,13 @@ def _problem(call: Call, error: Exception) -> Response:
     except Exception:
         log.warning("the page of a problem can't be made", exc_info=True)
         return plain
+
+
+def _protocol(group: str, handler: Handler) -> str:
+    """By which bytes come to a route of the group: each widget has a module of its own."""
+    if group == "widgets":
+        return handler.__module__.rpartition(".")[2]
+    return "link" if group == "links" else group if group in _CARRY else ""
 
 
 def _described(groups: Collection[str]) -> list[Route]:

@@ -27,6 +27,7 @@ class ChunkedSource:
 
     def __init__(self, sock: socket.socket, body: Any, pace: Pace, *, expects_continue: bool = False) -> None:
         self.ended: Ending = "open"
+        self.received = 0
         self._sock = sock
         self._body = body
         self._pace = pace
@@ -63,6 +64,7 @@ class ChunkedSource:
         reader = self._body.reader
         for piece in reader.parser or ():
             if piece:
+                self.received += len(piece)
                 self._pace.count(len(piece))
                 yield memoryview(piece)
             if self._pace.slow():
@@ -83,6 +85,7 @@ class InputSource:
     def __init__(self, stream: Any, length: int | None, pace: Pace, *, terminated: bool) -> None:
         self.ended: Ending = "open"
         self.remaining = length if length is not None or terminated else 0
+        self.received = 0
         self._stream = stream
         self._pace = pace
         self._stopped = False
@@ -93,6 +96,7 @@ class InputSource:
                 data = self._stream.read(LARGE if self.remaining is None else min(LARGE, self.remaining))
                 if not data:
                     break
+                self.received += len(data)
                 if self.remaining is not None:
                     self.remaining -= len(data)
                 yield memoryview(data)

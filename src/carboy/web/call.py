@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from carboy.web.answers import Problem
 from carboy.web.auth import principal_of
 from carboy.web.body import source_of
 from carboy.web.logs import begin_request, escaped
+from carboy.web.measured import NO_ROUTE, Traffic
 from carboy.web.page.view import Pages
 from carboy.web.rates import Allowance, Rates
 from carboy.web.reference import Reference
@@ -44,6 +46,7 @@ class Web:
     slots: Slots
     buffers: BufferPool
     rates: Rates
+    traffic: Traffic
     places: Slots
     """For streams of events and answers that wait."""
     pages: Pages = field(default_factory=Pages)
@@ -67,6 +70,11 @@ class Call:
         self.environ = environ
         self.method: str = environ["REQUEST_METHOD"]
         self.id = environ["carboy.request_id"] = begin_request(environ.get("carboy.given_id"))
+        self.began: float = environ.get("carboy.began") or time.perf_counter()
+        self.route = NO_ROUTE
+        """The group of routes that answers, once it is known."""
+        self.protocol = ""
+        """By which bytes come, if any do: ``tus``."""
         self.allowance: Allowance | None = None
         self.always: Mapping[str, str] = {}
         """Header fields of whatever is answered, a problem too."""
@@ -199,7 +207,12 @@ class Call:
         if self.principal.id:
             clients.append(f"principal {self.principal.id}")
         with self.web.slots.hold(clients):
-            yield self.source
+            source = self.source
+            self.web.traffic.begins(self)
+            try:
+                yield source
+            finally:
+                self.web.traffic.ends(self)
 
     def digests(self) -> Digests:
         """What the body must hash to: Content-Digest, Repr-Digest (RFC 9530) and Content-MD5. Raises InvalidRequest."""
@@ -218,6 +231,7 @@ class Call:
     def stored(self, placed: Placed) -> None:
         """The one log line of an upload."""
         file = placed.file
+        self.web.traffic.stored(self)
         log.info("stored %s/%s", file.space, escaped(file.path),
                  extra={"facts": {"file": file.id, "space": file.space, "path": file.path, "size": file.size,
                                   "version": file.version, "principal": self.principal.id}})

@@ -20,10 +20,12 @@ from carboy import mediatypes
 from carboy.bootstrap import Services, open_carboy, prepare
 from carboy.config import Settings
 from carboy.errors import ConfigError
+from carboy.metrics import REQUESTS
 from carboy.web import access, worker
 from carboy.web.app import Application
 from carboy.web.background import JobProcess
 from carboy.web.cors import Cors
+from carboy.web.measured import NO_ROUTE, Threads, count_sent
 from carboy.web.tls import context_of
 from carboy.web.upkeep import Upkeep
 
@@ -65,6 +67,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.cors = Cors(settings.cors_origins)
         self.tls = tls
         self.jobs = JobProcess(services)
+        self.busy = Threads(services.meter)
         super().__init__()
 
     def load_config(self) -> None:
@@ -74,8 +77,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
         self.cfg.set("when_ready", _announce)
         self.cfg.set("pre_request", worker.hold_continue)
-        if self.settings.access_log:
-            self.cfg.set("post_request", access.log_request)
+        self.cfg.set("post_request", self._answered)
         self.cfg.set("post_worker_init", self._start_upkeep)
         self.cfg.set("worker_exit", self._leave)
 
@@ -98,12 +100,25 @@ class Server(BaseApplication):  # type: ignore[misc]
     def stop_streams(self) -> None:
         self.services.news.stop()
 
+    def _answered(self, worker: Any, request: Any, environ: dict[str, Any], response: Any) -> None:
+        """gunicorn's ``post_request`` hook."""
+        if response is not None and "carboy.began" in environ:
+            count_sent(self.services.meter, environ, access.length_of(response))
+            if self.settings.access_log:
+                access.log_request(worker, request, environ, response)
+
+    def count_refusal(self, status: int) -> None:
+        """A request was refused before it was understood."""
+        self.services.meter.add(REQUESTS, (NO_ROUTE, "other", f"{status // 100}xx"))
+
     def _start_upkeep(self, worker: Any) -> None:
+        self.services.meter.role = "web"
         Upkeep(self.services).start()
 
     def _leave(self, arbiter: Any, worker: Any) -> None:
         """Other nodes need not wait until this process is taken for dead."""
         self.services.leases.close()
+        self.services.meter.close()
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -146,6 +161,7 @@ def serve(settings: Settings) -> None:
     if secret:
         _show(secret, settings.data / "first-token")
     services.catalog.close()
+    services.meter.close()
     mediatypes.detect(b"PK\3\4", "")  # loads libmagic once, for all the workers
     Server(settings, services, tls).run()
 

@@ -15,9 +15,10 @@ class Slots:
 
     def __init__(self, total: int, each: int, what: str = "bodies") -> None:
         self._what = what
-        self._total = total
+        self.total = total
         self._each = each
-        self._held = 0
+        self.held = 0
+        """How many there are now."""
         self._clients: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -25,17 +26,17 @@ class Slots:
     def hold(self, clients: Sequence[str]) -> Iterator[None]:
         """A slot for the block, counted for each of ``clients`` (a principal, an address). Raises Busy."""
         with self._lock:
-            if self._held >= self._total:
+            if self.held >= self.total:
                 raise Busy(f"too many {self._what} are on their way here; try again")
             if any(self._clients[client] >= self._each for client in clients):
                 raise Busy(f"{self._each} of your {self._what} are on their way already; try again when one is done", limit=self._each)
-            self._held += 1
+            self.held += 1
             self._clients.update(clients)
         try:
             yield
         finally:
             with self._lock:
-                self._held -= 1
+                self.held -= 1
                 self._clients.subtract(clients)
                 for client in clients:
                     if not self._clients[client]:

@@ -201,7 +201,8 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: TConn) -> Any:
         self._serving.origin = getattr(conn, "origin", None)
-        return super().handle(conn)
+        with self.app.busy:
+            return super().handle(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         """A client that takes nothing is cut by the kernel (TCP_USER_TIMEOUT); that is an end like any other, and so is one that
@@ -261,6 +262,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def _answer_problem(self, sock: socket.socket, client: Any, refusal: HTTPException, origin: str | None) -> None:
         id = begin_request()
         answer = http.problem(refusal, id)
+        self.app.count_refusal(answer.status_code)
         answer.headers["X-Request-ID"] = id
         self.app.cors.mark(answer, origin)
         if self.app.settings.access_log:
