@@ -130,9 +130,9 @@ class Outcome:
     quarantine: str | None = None
     """Why nobody is to be given the content any more."""
     same_as: str | None = None
-    """The id of a blob with the same bytes, which takes this one's place in all files of ``same_in``."""
+    """The id of a blob with the same bytes, which takes this one's place in all files of ``same_in``; None has the catalog look for it."""
     same_in: tuple[str, str | None] | None = None
-    """A space, and the owner in it where it is private: only files there are changed."""
+    """A space, and the owner in it where it is private: only files there are looked at, and changed."""
     release: bool = True
     """Whether the content is held back no longer on this job's account. False: its step says that it may not pass."""
 

@@ -219,7 +219,7 @@ class TestClaims:
 class TestEnding:
     def test_what_it_came_to_is_committed_with_it(self, catalog: Catalog, worker: Instance) -> None:
         file = stored(catalog, "a", ["digest", {"holds": True}])
-        assert file.blob.held == 0 and catalog.file(file.id) is not None
+        assert file.blob.held == 1 and catalog.file(file.id) is not None
         before = catalog.file(file.id)
         assert before and before.blob.held == 1
         claim = claimed(catalog, worker)
@@ -496,7 +496,7 @@ class TestTwins:
 
     def test_jobs_of_both(self, catalog: Catalog, worker: Instance) -> None:
         """What the twin is through with isn't done again; what only the other has goes on, and holds."""
-        first = stored(catalog, "first", "digest", "scan", blob=a_blob(sha256=self.SAME, created_at=1.0))
+        first = stored(catalog, "first", "digest", ["scan", {"holds": True}], blob=a_blob(sha256=self.SAME, created_at=1.0))
         for claim in catalog.claim_jobs(worker.id, now=2.0, steps=STEPS, limit=2):
             catalog.finish_job(claim, Outcome({"of": "first"}), now=2.0)
         second = stored(catalog, "second", "digest", ["scan", {"holds": True}], ["preview", {"holds": True}],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, LargeBinary, bindparam, cast, delete, exists, insert, literal_column, select
+from sqlalchemy import ColumnElement, LargeBinary, bindparam, cast, delete, exists, insert, literal_column, select, update
 
 from carboy.catalog import rows
 from carboy.catalog.sessions import Session
@@ -26,6 +26,10 @@ _ADD_BLOB = insert(blobs).from_select(
              for c in blobs.c]).where(~exists(_CONDEMNED)))
 _DERIVED_OF = select(derived.c.blob_id).where(derived.c.of == bindparam("blob"))
 _DROP_DERIVED = delete(derived).where(derived.c.of == bindparam("blob"))
+_MADE_BY = (derived.c.of == bindparam("blob"), derived.c.step == bindparam("of_step"))
+_OF_STEP = select(derived.c.blob_id).where(*_MADE_BY)
+_DROP_OF_STEP = delete(derived).where(*_MADE_BY)
+_MOVE_OF_STEP = update(derived).where(*_MADE_BY).values(of=bindparam("to_blob"))
 _DROP_JOBS = delete(jobs).where(jobs.c.blob_id == bindparam("id"))
 _DROP_BLOB = delete(blobs).where(blobs.c.id == bindparam("id"))
 _USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
@@ -103,6 +107,21 @@ def drop_derived(session: Session, blob_id: str, now: float) -> None:
     if made:
         session.run(_DROP_DERIVED, blob=blob_id)
         drop_blobs(session, made, now)
+
+
+def drop_made_by(session: Session, blob_id: str, step: str) -> list[str]:
+    """What the step derived of the blob is no more; whose blobs the caller is to drop."""
+    made = [id for id, in session.rows(_OF_STEP, blob=blob_id, of_step=step)]
+    if made:
+        session.run(_DROP_OF_STEP, blob=blob_id, of_step=step)
+    return made
+
+
+def move_derived(session: Session, blob_id: str, to: str, step: str, now: float) -> None:
+    """What the step derived of the blob is another's, in place of what it had derived of that."""
+    old = drop_made_by(session, to, step)
+    session.run(_MOVE_OF_STEP, blob=blob_id, of_step=step, to_blob=to)
+    drop_blobs(session, old, now)
 
 
 def condemn(session: Session, storage: str, key: str, now: float) -> None:

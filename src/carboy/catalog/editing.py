@@ -77,7 +77,7 @@ def restore_version(session: Session, id: str, number: int, keep: int, now: floa
     auditing.enter(session, by, "file.restore_version", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner,
                    facts={"restored": number})
     if plan and lock_blob(session, blob.id):
-        plan_jobs(session, plan, file, now, by)
+        file, _ = plan_jobs(session, plan, file, now, by)
     return file
 
 

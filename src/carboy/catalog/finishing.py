@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import bindparam, case, delete, func, insert, null, select, update
+from sqlalchemy import bindparam, case, func, insert, null, select, update
 
 from carboy.catalog import claiming, contents, rows
 from carboy.catalog.ordering import settle_waiting
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import RUNNING, blobs, derived, files, jobs, versions
-from carboy.catalog.twins import join_twin
+from carboy.catalog.twins import join_twin, lock_with_twin
 from carboy.errors import Conflict, NotFound
 from carboy.jobs import MOVES, Claim, Job, JobState, Outcome
 from carboy.model import Act
@@ -32,15 +32,12 @@ _LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
 _RETYPE = update(files).where(files.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
 _RETYPE_VERSIONS = update(versions).where(versions.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
 _ADD_DERIVED = insert(derived)
-_OLD_DERIVED = select(derived.c.blob_id).where(derived.c.of == bindparam("blob"), derived.c.step == bindparam("of_step"))
-_DROP_DERIVED = delete(derived).where(derived.c.of == bindparam("blob"), derived.c.step == bindparam("of_step"))
 
 
 def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool:
     job = claim.job
-    if not contents.lock_blob(session, job.blob_id):
-        return False
-    if not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), now=now):
+    blob, twin_id = lock_with_twin(session, claim.blob, outcome)
+    if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), now=now):
         return False
     _derive(session, job, outcome, now)
     less = int(job.holds and outcome.release)
@@ -50,18 +47,16 @@ def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool
         session.run(_RETYPE, blob=job.blob_id, as_type=outcome.media_type)
         session.run(_RETYPE_VERSIONS, blob=job.blob_id, as_type=outcome.media_type)
     settle_waiting(session, job.blob_id, now)
-    quarantine = {"quarantine": outcome.quarantine} if outcome.quarantine else {}
-    claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **quarantine})
-    if outcome.same_as and outcome.same_in:
-        join_twin(session, job.blob_id, outcome.same_as, outcome.same_in, now)
+    facts = {"quarantine": outcome.quarantine} if outcome.quarantine else {}
+    if twin_id and outcome.same_in and join_twin(session, job.blob_id, twin_id, outcome.same_in, now):
+        facts["joined"] = twin_id
+    claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **facts})
     return True
 
 
 def _derive(session: Session, job: Job, outcome: Outcome, now: float) -> None:
     """What the step derived takes the place of what it had derived before."""
-    old = [id for id, in session.rows(_OLD_DERIVED, blob=job.blob_id, of_step=job.step)]
-    if old:
-        session.run(_DROP_DERIVED, blob=job.blob_id, of_step=job.step)
+    old = contents.drop_made_by(session, job.blob_id, job.step)
     for one in outcome.derived:
         blob = contents.adopt(session, one.blob)
         session.run(_ADD_DERIVED, of=job.blob_id, step=job.step, name=one.name, blob_id=blob.id, media_type=one.media_type,

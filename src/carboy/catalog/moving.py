@@ -76,17 +76,15 @@ def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...]
     tally.limit(file.space, file.owner, to.limits)
     tally.settle(session)
     if file.space != old.space:
-        plan_there(session, plan, [file], now, by)
+        file, = plan_there(session, plan, [file], now, by)
     auditing.enter(session, by, "file.move", at=now, space=file.space, path=file.path, file_id=file.id, owner=file.owner,
                    facts={"from_space": old.space, "from": old.path})
     return file
 
 
-def plan_there(session: Session, plan: Plan | None, came: Iterable[File], now: float, by: Act | None) -> None:
-    """Files that came from another space go through the steps of this one."""
-    for file in came if plan else ():
-        if plan and lock_blob(session, file.blob.id):
-            plan_jobs(session, plan, file, now, by)
+def plan_there(session: Session, plan: Plan | None, came: Iterable[File], now: float, by: Act | None) -> list[File]:
+    """Files that came from another space go through the steps of this one. As they are held back now."""
+    return [plan_jobs(session, plan, file, now, by)[0] if plan and lock_blob(session, file.blob.id) else file for file in came]
 
 
 def all_unread(session: Session, where: Mapping[str, str]) -> None:

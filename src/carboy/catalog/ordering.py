@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, case, insert, null, select, update
 
 from carboy.catalog import rows
 from carboy.catalog.contents import lock_blob
@@ -18,12 +19,22 @@ from carboy.model import Act, File, new_id
 OF_BLOB = select(*rows.JOB).where(jobs.c.blob_id == bindparam("blob")).order_by(jobs.c.created_at, jobs.c.id)
 _ADD = insert(jobs)
 _HOLD = update(blobs).where(blobs.c.id == bindparam("blob")).values(held=blobs.c.held + bindparam("more"))
+_HOLD_TOO = update(jobs).where(jobs.c.id == bindparam("job")).values(
+    holds=1, file_id=bindparam("file"), space=bindparam("of_space"), owner=bindparam("of_owner"), fence=jobs.c.fence + 1, attempts=0,
+    state=case((jobs.c.state.in_(["running", "done"]), "queued"), else_=jobs.c.state), instance=null(), sent_at=null(),
+    changed_at=bindparam("now"), due_at=bindparam("now"))
 
 
-def plan_jobs(session: Session, plan: Plan | None, file: File, now: float, by: Act | None) -> int:
-    """What the file's content, whose blob is locked, is to go through by the plan, becomes jobs; how many it has by it."""
+def plan_jobs(session: Session, plan: Plan | None, file: File, now: float, by: Act | None) -> tuple[File, int]:
+    """What the file's content, whose blob is locked, is to go through by the plan, becomes jobs; how many it has by it, and the file as it
+    is held back now."""
     orders = plan.orders(file) if plan else ()
-    return len(enter_orders(session, file, orders, now, by.request if by else "")) if orders else 0
+    if not orders:
+        return file, 0
+    planned = len(enter_orders(session, file, orders, now, by.request if by else ""))
+    if any(one.holds for one in orders) and (blob := lock_blob(session, file.blob.id)):
+        file = replace(file, blob=blob)
+    return file, planned
 
 
 def order(session: Session, file_id: str, orders: Sequence[Order], now: float, request: str) -> list[Job]:
@@ -34,18 +45,21 @@ def order(session: Session, file_id: str, orders: Sequence[Order], now: float, r
 
 
 def enter_orders(session: Session, file: File, orders: Sequence[Order], now: float, request: str) -> list[Job]:
-    """The jobs of these orders; those that there are already stay as they are. The blob is locked."""
+    """The jobs of these orders; those that there are already stay as they are, unless they are to hold the content and didn't: then it
+    goes through them once more, by the rules of this file's space. The blob is locked."""
     before = {(job.step, job.version): job for job in of_blob(session, file.blob.id)}
     steps = {order.step for order in orders} | {step for step, _ in before}
-    made = []
+    holding = 0
     for one in orders:
         job = before.get((one.step, one.version))
         if job is None:
             job = before[one.step, one.version] = _job(file, one, steps, now, request)
             session.run(_ADD, **rows.job_values(job))
-            made.append(job)
+            holding += job.holds
+        elif one.holds and not job.holds:
+            session.run(_HOLD_TOO, job=job.id, file=file.id, of_space=file.space, of_owner=file.owner, now=now)
+            holding += 1
     settle_waiting(session, file.blob.id, now)
-    holding = sum(job.holds for job in made)
     if holding:
         session.run(_HOLD, blob=file.blob.id, more=holding)
     wanted = {(one.step, one.version) for one in orders}

@@ -60,7 +60,7 @@ def _place(session: Session, placement: Placement, now: float, tally: Tally, by:
     placement = placement if path == placement.path else replace(placement, path=path)
     blob = adopt(session, placement.blob)
     file = replace_content(session, found, placement, blob, now, tally) if found else _add(session, placement, blob, now, tally)
-    planned = plan_jobs(session, plan, file, now, by)
+    file, planned = plan_jobs(session, plan, file, now, by)
     auditing.enter(session, by, "file.replace" if found else "file.create", at=now, space=file.space, path=file.path, file_id=file.id,
                    owner=file.owner, upload_id=upload_id, facts={"size": file.size, "version": file.version})
     return Placed(file, found is None, planned)

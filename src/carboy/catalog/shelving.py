@@ -150,7 +150,7 @@ def restore(session: Session, id: str, to: Move, now: float, by: Act | None, pla
     tally.limit(file.space, file.owner, to.limits)
     tally.settle(session)
     if file.space != was.space:
-        plan_there(session, plan, [file], now, by)
+        file, = plan_there(session, plan, [file], now, by)
     auditing.enter(session, by, "file.restore", at=now, space=file.space, path=file.path, file_id=id, owner=file.owner)
     return file
 
@@ -221,7 +221,7 @@ def _publish(session: Session, wanted: Publication, now: float, tally: Tally, by
     path, found = make_way(session, wanted.space, wanted.path, current(session, wanted.space, wanted.path), wanted.on_conflict)
     staged = rows.file_of(row)
     file = _take_over(session, found, staged, wanted, now, tally) if found else _appear(session, staged, wanted, path, now, tally)
-    planned = plan_jobs(session, plan, file, now, by)
+    file, planned = plan_jobs(session, plan, file, now, by)
     auditing.enter(session, by, "file.replace" if found else "file.create", at=now, space=file.space, path=file.path, file_id=file.id,
                    owner=file.owner, facts={"size": file.size, "version": file.version})
     return Placed(file, found is None, planned)

@@ -96,7 +96,7 @@ class SqlJobs(SqlLeasing):
         return self._database.read(lambda session: jobs.derived_named(session, blob_id, step, name))
 
     def twin(self, file: File, *, owner: str | None) -> str | None:
-        return self._database.read(lambda session: twins.twin(session, file, owner))
+        return self._database.read(lambda session: twins.twin(session, file.blob, file.space, owner))
 
     # --- the log ---
 

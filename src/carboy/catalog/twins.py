@@ -4,77 +4,123 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import Select, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, bindparam, delete, literal_column, null, or_, select, update
 
 from carboy.catalog import contents
 from carboy.catalog.ordering import of_blob, settle_waiting
 from carboy.catalog.sessions import Session
-from carboy.catalog.tables import blobs, files, jobs
-from carboy.model import File
+from carboy.catalog.tables import blobs, derived, files, jobs, versions
+from carboy.jobs import Job, Outcome
+from carboy.model import Blob
 
 _LEAST = 1
 """Empty contents keep nothing, so nothing is saved."""
+_ONE: ColumnElement[int] = literal_column("1")
+_OLDER = or_(blobs.c.created_at < bindparam("born"), and_(blobs.c.created_at == bindparam("born"), blobs.c.id < bindparam("blob")))
+"""Of two that are the same the older one stays: never do both take each other's place."""
 
 
 @cache
 def _twin(owned: bool) -> Select[tuple[str]]:
     found = (select(blobs.c.id).join_from(blobs, files, files.c.blob_id == blobs.c.id)
              .where(blobs.c.sha256 == bindparam("hash"), blobs.c.size == bindparam("size"), blobs.c.storage == bindparam("kept_in"),
-                    blobs.c.id != bindparam("blob"), blobs.c.damaged_at.is_(None), blobs.c.quarantine.is_(None),
-                    blobs.c.created_at <= bindparam("born"), files.c.space == bindparam("of_space")))
+                    blobs.c.damaged_at.is_(None), blobs.c.quarantine.is_(None), _OLDER, files.c.space == bindparam("of_space")))
     if owned:
         found = found.where(files.c.owner == bindparam("of_owner"))
     return found.order_by(blobs.c.created_at, blobs.c.id).limit(1)
+
+
+@cache
+def _other_uses(owned: bool) -> CompoundSelect[tuple[int]]:
+    """What has the content besides the files that are to get another."""
+    elsewhere = files.c.space != bindparam("of_space")
+    if owned:
+        elsewhere = or_(elsewhere, files.c.owner.is_distinct_from(bindparam("of_owner")))
+    blob = bindparam("blob")
+    return (select(_ONE).where(files.c.blob_id == blob, elsewhere)
+            .union_all(select(_ONE).where(versions.c.blob_id == blob), select(_ONE).where(derived.c.blob_id == blob)))
 
 
 _FILES = (files.c.blob_id == bindparam("blob"), files.c.space == bindparam("of_space"))
 _TAKE = update(files).where(*_FILES).values(blob_id=bindparam("twin"))
 _TAKE_OWN = update(files).where(*_FILES, files.c.owner == bindparam("of_owner")).values(blob_id=bindparam("twin"))
 _MOVE_JOB = update(jobs).where(jobs.c.id == bindparam("job")).values(blob_id=bindparam("twin"))
+_BEGIN_ANEW = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.state == "running").values(
+    state="queued", fence=jobs.c.fence + 1, instance=null(), sent_at=null(), changed_at=bindparam("now"), due_at=bindparam("now"))
 _DROP_JOB = delete(jobs).where(jobs.c.id == bindparam("job"))
 _HOLD = update(blobs).where(blobs.c.id == bindparam("twin")).values(held=blobs.c.held + bindparam("more"))
-_IN_USE = select(files.c.id).where(files.c.blob_id == bindparam("blob")).limit(1)
 
 
-def twin(session: Session, file: File, owner: str | None) -> str | None:
-    blob = file.blob
+def twin(session: Session, blob: Blob, space: str, owner: str | None) -> str | None:
+    """See :meth:`carboy.catalog.base_jobs.Jobs.twin`."""
     if blob.sha256 is None or blob.size < _LEAST or blob.quarantine or blob.damaged_at is not None:
         return None
     asked = {"of_owner": owner} if owner is not None else {}
     row = session.one(_twin(owner is not None), hash=blob.sha256, size=blob.size, kept_in=blob.storage, blob=blob.id, born=blob.created_at,
-                      of_space=file.space, **asked)
+                      of_space=space, **asked)
     return row[0] if row else None
 
 
-def join_twin(session: Session, blob_id: str, twin_id: str, where: tuple[str, str | None], now: float) -> None:
-    """Files there get the twin's content instead of this one, which is locked; if nothing else has it, its jobs go along and it is
-    condemned. Nothing happens where the twin has gone meanwhile, or is sound no more."""
-    kept = contents.lock_blob(session, twin_id)
-    if kept is None or kept.quarantine or kept.damaged_at is not None:
-        return
+def lock_with_twin(session: Session, blob: Blob, outcome: Outcome) -> tuple[Blob | None, str | None]:
+    """The blob as it is, locked, None if it is gone; and the id of the one that is to take its place, locked too. Two of the same bytes
+    that are looked at in the same moment don't miss each other, and no two wait for each other."""
+    found = outcome.same_as
+    sha256 = outcome.sha256 or blob.sha256
+    if outcome.same_in and not found and sha256:
+        session.serialise(f"content {sha256.hex()}")
+        known = Blob(blob.id, blob.storage, blob.key, blob.size, blob.crc64nvme, sha256, blob.created_at)
+        found = twin(session, known, *outcome.same_in)
+    locked = {id: contents.lock_blob(session, id) for id in sorted({blob.id, *([found] if found else [])})}
+    return locked[blob.id], found if outcome.same_in and found and locked[found] else None
+
+
+def join_twin(session: Session, blob_id: str, twin_id: str, where: tuple[str, str | None], now: float) -> bool:
+    """Files there get the twin's content instead of this one; both are locked. If nothing else has it, its jobs go along and it is
+    condemned. Whether it came to that: not where one of them isn't sound, or where something would get around what holds it back."""
+    blob, kept = contents.lock_blob(session, blob_id), contents.lock_blob(session, twin_id)
+    if not blob or not kept or any(one.quarantine is not None or one.damaged_at is not None for one in (blob, kept)):
+        return False
     space, owner = where
-    values = {"blob": blob_id, "twin": twin_id, "of_space": space}
-    moved = session.run(_TAKE, **values) if owner is None else session.run(_TAKE_OWN, **values, of_owner=owner)
-    if moved and not session.one(_IN_USE, blob=blob_id):
-        _bring_jobs(session, blob_id, twin_id, now)
-    contents.drop_blobs(session, [blob_id], now)
+    values = {"blob": blob_id, "of_space": space, **({"of_owner": owner} if owner is not None else {})}
+    every = of_blob(session, blob_id)
+    other_uses = session.one(_other_uses(owner is not None), **values)
+    if blob.held and (other_uses or blob.held != sum(map(_is_holding, every))):
+        return False
+    if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=twin_id):
+        return False
+    if not other_uses:
+        _bring_jobs(session, every, kept, now)
+        contents.drop_blobs(session, [blob_id], now)
+    return True
 
 
-def _bring_jobs(session: Session, blob_id: str, twin_id: str, now: float) -> None:
-    """Those that were asked for last keep their ids; what the twin is through with isn't done again."""
-    before = {(job.step, job.version): job for job in of_blob(session, twin_id)}
+def _bring_jobs(session: Session, every: list[Job], kept: Blob, now: float) -> None:
+    """Of two jobs for the same, one stays. What is done isn't done again, and nothing is held back less than before."""
+    before = {(job.step, job.version): job for job in of_blob(session, kept.id)}
     holding = 0
-    for job in of_blob(session, blob_id):
+    for job in every:
         other = before.get((job.step, job.version))
-        if other and (other.state != "done" or job.state != "done"):
+        if other and not _counts_more(job, other):
             session.run(_DROP_JOB, job=job.id)
             continue
         if other:
             session.run(_DROP_JOB, job=other.id)
-        session.run(_MOVE_JOB, job=job.id, twin=twin_id)
-        holding += job.holds and job.state != "done"
+        session.run(_MOVE_JOB, job=job.id, twin=kept.id)
+        session.run(_BEGIN_ANEW, job=job.id, now=now)
+        if job.state == "done" and not (other and other.state == "done"):
+            contents.move_derived(session, job.blob_id, kept.id, job.step, now)
+        holding += _is_holding(job) - (_is_holding(other) if other else 0)
     if holding:
-        session.run(_HOLD, twin=twin_id, more=holding)
-    settle_waiting(session, twin_id, now)
+        session.run(_HOLD, twin=kept.id, more=holding)
+    settle_waiting(session, kept.id, now)
 
 
+def _is_holding(job: Job) -> bool:
+    return job.holds and job.state != "done"
+
+
+def _counts_more(job: Job, other: Job) -> bool:
+    """Whether the job of the newer content is kept, and not that of the older one. Who asked last keeps the job's id where possible."""
+    if job.holds != other.holds:
+        return job.holds
+    return job.state == "done" or other.state not in ("done", "running")
