@@ -85,7 +85,7 @@ class Sweeper:
     def _expire(self, now: float) -> int:
         done = 0
         for upload in self._catalog.expired_uploads(now=now):
-            if self._catalog.end_upload(upload.id, "expired", now=now, expires_at=now + self._settings.upload_expiry):
+            if self._uploads.end(upload, "expired", now=now):
                 self._uploads.turns.stop(upload.key)
                 done += 1
         return done

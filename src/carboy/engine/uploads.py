@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
+from typing import Literal
 
 from carboy import checksums, streams
 from carboy.catalog.base import Catalog, Reservation
@@ -34,6 +35,8 @@ from carboy.errors import (
     TooLarge,
     UploadGone,
 )
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import UPLOADS
 from carboy.model import Act, Blob, Chunk, Condition, File, Fragment, Key, Placed, Progress, Span, Upload, new_id
 from carboy.storage.base import DriverState, Fragments, OnDisk, Storage, Writer
 
@@ -46,13 +49,14 @@ class Uploads:
     """Begins, writes, completes and ends uploads. Safe from any thread; several processes may share the catalog."""
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], executor: Executor,
-                 clock: Callable[[], float] = time.time) -> None:
+                 clock: Callable[[], float] = time.time, meter: Meter = NOTHING) -> None:
         self.settings = settings
         self.catalog = catalog
         self.executor = executor
         self.turns = Turns(Asks(settings.data.absolute() / "turns"))
         self.storages = storages
         self.clock = clock
+        self._meter = meter
 
     # --- beginning and finding ---
 
@@ -328,7 +332,7 @@ class Uploads:
     def cancel(self, upload: Upload) -> None:
         """Take no more bytes and remove those that came. Raises UploadGone if it was no longer receiving."""
         now = self.clock()
-        if not self.catalog.end_upload(upload.id, "cancelled", now=now, expires_at=now + self.settings.upload_expiry):
+        if not self.end(upload, "cancelled", now=now):
             raise UploadGone(f"the upload is already {upload.state}", state=upload.state)
         self.turns.stop(upload.key)
 
@@ -393,8 +397,14 @@ class Uploads:
 
     def give_up(self, upload: Upload, code: str) -> None:
         """The upload can never complete, for the reason with this error code."""
-        now = self.clock()
-        self.catalog.end_upload(upload.id, "failed", now=now, failure=code, expires_at=now + self.settings.upload_expiry)
+        self.end(upload, "failed", now=self.clock(), failure=code)
+
+    def end(self, upload: Upload, state: Literal["cancelled", "expired", "failed"], *, now: float, failure: str | None = None) -> bool:
+        """Its bytes are condemned. False if it was no longer receiving."""
+        ended = self.catalog.end_upload(upload.id, state, now=now, failure=failure, expires_at=now + self.settings.upload_expiry)
+        if ended:
+            self._meter.add(UPLOADS, (upload.protocol, state))
+        return ended
 
     def used_up(self, upload: Upload) -> None:
         """A part is in the whole now: it is over, and its own bytes go."""

@@ -18,6 +18,7 @@ from carboy.engine.leases import Leases
 from carboy.errors import CarboyError
 from carboy.jobs import Job
 from carboy.processing.delivery import Broker, BrokerAway
+from carboy.processing.running import facts_of
 from carboy.processing.wakes import Wakes
 
 log = logging.getLogger("carboy.jobs")
@@ -205,7 +206,8 @@ class Dispatcher:
     def _recover(self) -> None:
         self._leases.bury_the_dead_here()
         for job in self._catalog.recover_jobs(now=self._clock()):
-            log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step)
+            log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step,
+                        extra={"request_id": job.request, "facts": facts_of(job)})
         if self._alone and time.monotonic() - self._busy_at > _IDLE:
             self._leases.close()
             self._firsts = _Firsts()

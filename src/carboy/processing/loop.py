@@ -13,7 +13,7 @@ from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
 from carboy.errors import CarboyError
 from carboy.jobs import Claim
-from carboy.processing.running import Runner
+from carboy.processing.running import Runner, facts_of
 from carboy.processing.wakes import Wakes
 
 log = logging.getLogger("carboy.jobs")
@@ -134,7 +134,8 @@ class Loop:
     def _recover(self) -> None:
         self._leases.bury_the_dead_here()
         for job in self._catalog.recover_jobs(now=self._clock()):
-            log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step)
+            log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step,
+                        extra={"request_id": job.request, "facts": facts_of(job)})
             self._wakes.ring()
 
     def _end(self, pool: ThreadPoolExecutor, patience: float) -> None:

@@ -14,16 +14,21 @@ from typing import Any, Protocol
 from carboy.catalog.base import Catalog
 from carboy.config import Settings
 from carboy.errors import Cancelled, CarboyError, CommitUnknown, InvalidRequest, StepFailed
-from carboy.jobs import Claim, JobState, Outcome
+from carboy.jobs import Claim, Job, JobState, Outcome
+from carboy.measuring import NOTHING, Meter
+from carboy.metrics import JOB_ATTEMPTS, JOB_SECONDS
 from carboy.processing.context import Attempt
 from carboy.processing.keeping import Attachments
 from carboy.processing.step import Step, Steps
 from carboy.processing.values import arguments, as_json
 from carboy.storage.base import Storage
+from carboy.tracing import working_for
 
 log = logging.getLogger("carboy.jobs")
 
 LONGEST_PAUSE = 3600.0
+_OUTCOMES: Mapping[JobState | None, str] = {"done": "done", "queued": "retried", "dead": "dead"}
+"""What is counted of an attempt; ``lost`` is one whose claim was no more: its job was cancelled, or is somebody else's."""
 Within = Callable[[], AbstractContextManager[object]]
 
 
@@ -44,8 +49,9 @@ class Runner:
 
     def __init__(self, settings: Settings, catalog: Catalog, storages: Mapping[str, Storage], steps: Steps, isolated: Isolated, spool: Path,
                  clock: Callable[[], float] = time.time, within: Within = nullcontext,
-                 ended: Callable[[], None] = lambda: None) -> None:
-        """``within`` is what each step runs in, as an application's context; ``ended`` is called after each attempt."""
+                 ended: Callable[[], None] = lambda: None, meter: Meter = NOTHING) -> None:
+        """``within`` is what each step runs in, as an application's context; ``ended`` is called after each attempt. What is logged
+        meanwhile has the id of the request that ordered the job."""
         self._settings = settings
         self._catalog = catalog
         self._storages = storages
@@ -55,6 +61,7 @@ class Runner:
         self._clock = clock
         self._within = within
         self._ended = ended
+        self._meter = meter
         self._lock = threading.Lock()
         self._running: dict[str, Attempt] = {}
         self._owed: list[Claim] = []
@@ -64,18 +71,22 @@ class Runner:
         """What has become of the job; None where the claim is no more, and nothing came of it."""
         job = claim.job
         started = time.monotonic()
-        try:
-            state = self._run(claim, self.steps.get(job.step))
-        except Exception as error:  # the catalog or a storage is away, mostly
-            log.warning("job %s (%s) could not be ended: %s", job.id, job.step, told(error), exc_info=not isinstance(error, CarboyError))
-            with self._lock:
-                self._owed.append(claim)
-            return None
-        self._ended()
-        log.info("job %s (%s) %s", job.id, job.step, state or "is not ours any more",
-                 extra={"request_id": job.request, "facts": {
-                     "job": job.id, "step": job.step, "state": state, "attempt": job.attempts, "blob": job.blob_id, "file": job.file_id,
-                     "seconds": round(time.monotonic() - started, 3)}})
+        with working_for(job.request):
+            try:
+                state = self._run(claim, self.steps.get(job.step))
+            except Exception as error:  # the catalog or a storage is away, mostly
+                log.warning("job %s (%s) could not be ended: %s", job.id, job.step, told(error), extra={"facts": facts_of(job)},
+                            exc_info=not isinstance(error, CarboyError))
+                self._meter.add(JOB_ATTEMPTS, (job.step, "unsettled"))
+                with self._lock:
+                    self._owed.append(claim)
+                return None
+            self._ended()
+            seconds = time.monotonic() - started
+            log.info("job %s (%s) %s", job.id, job.step, state or "is not ours any more",
+                     extra={"facts": {**facts_of(job), "state": state, "seconds": round(seconds, 3)}})
+        self._meter.add(JOB_ATTEMPTS, (job.step, _OUTCOMES.get(state, "lost")))
+        self._meter.observe(JOB_SECONDS, seconds, (job.step,))
         return state
 
     def look_after(self) -> None:
@@ -164,7 +175,7 @@ class Runner:
     def _went_wrong(self, claim: Claim, step: Step, error: Exception) -> JobState | None:
         attempts = claim.job.attempts
         if not isinstance(error, CarboyError):
-            log.warning("job %s (%s) failed", claim.job.id, step.name, exc_info=error)
+            log.warning("job %s (%s) failed", claim.job.id, step.name, exc_info=error, extra={"facts": facts_of(claim.job)})
         final = isinstance(error, StepFailed) and error.retry is False
         if final or attempts > step.retries:
             return self._failed(claim, told(error), None)
@@ -179,6 +190,11 @@ class Runner:
         if not changed:
             return None
         return "dead" if pause is None else "queued"
+
+
+def facts_of(job: Job) -> dict[str, Any]:
+    """What a line of the log tells of a job."""
+    return {"job": job.id, "step": job.step, "attempt": job.attempts, "blob": job.blob_id, "file": job.file_id, "space": job.space}
 
 
 def told(error: Exception) -> str:

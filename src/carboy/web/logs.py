@@ -8,10 +8,8 @@ import logging
 import os
 import re
 import time
-from contextvars import ContextVar
 
-_request: ContextVar[str] = ContextVar("carboy_request", default="")
-"""The id of the request that this thread is about, or was about last."""
+from carboy import tracing
 
 _LINK = re.compile(r"^/s/[^/]+")
 
@@ -20,15 +18,15 @@ def begin_request(given: str | None = None) -> str:
     """A new id for a request, 64 random bits in hexadecimal, or the one that a trusted proxy gave it. From now on it is in the log lines of
     this thread."""
     id = given or os.urandom(8).hex()
-    _request.set(id)
+    tracing.begin(id)
     return id
 
 
 class RequestIds(logging.Filter):
-    """Gives each record the id of its request; ``""`` where there is none."""
+    """Gives each record the id of its request; ``""`` where there is none. One that has an id keeps it."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = _request.get()
+        record.request_id = getattr(record, "request_id", "") or tracing.request_id()
         return True
 
 

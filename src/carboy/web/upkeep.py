@@ -7,9 +7,11 @@ import logging
 import os
 import threading
 import time
+from dataclasses import asdict
 
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError
+from carboy.metrics import SWEEPS, SWEPT
 from carboy.storage.base import OnDisk
 
 log = logging.getLogger("carboy.sweeper")
@@ -63,6 +65,9 @@ class Upkeep:
         before, self._shared = self._shared, self._is_first()
         due |= self._shared and not before  # what another has not finished
         swept = self._services.sweeper.run(orphans=due, shared=self._shared)
+        self._services.meter.add(SWEEPS)
+        for what, items in asdict(swept).items():
+            self._services.meter.add(SWEPT, (what,), items)
         if due:
             self._orphans_at = time.monotonic() + self._services.settings.orphan_interval
         self._keep_a_copy()
