@@ -114,13 +114,14 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
     storages = _storages(settings, local, leases, meter)
     executor = _executor()
     catalog_file = sqlite_file(database_url(settings))
-    uploads = Uploads(settings, catalog, storages, executor, clock)
+    uploads = Uploads(settings, catalog, storages, executor, clock, meter)
     leases.listen(uploads.turns.stop_here)
     direct = DirectUploads(settings, catalog, storages, uploads, clock)
     files = Files(settings, catalog, storages, clock)
     receiver = Receiver(settings, catalog, storages, executor, clock)
     isolation = Isolation(settings)
-    runner = Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake)
+    runner = Runner(settings, catalog, storages, known, isolation, settings.data.absolute() / "spool", clock, within, bell.wake,
+                    meter)
     tokens, signer = Tokens(catalog, clock), Signer(settings, catalog, clock)
     return Services(
         settings=settings, catalog=catalog, storages=storages, tokens=tokens, files=files,
