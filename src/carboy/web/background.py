@@ -38,6 +38,7 @@ class Background:
 
     def run(self, *, patience: float | None = None) -> None:
         """``patience`` in seconds, of the setting ``graceful_timeout`` if None, is what jobs under way have to end."""
+        self._services.meter.role = "jobs"
         self._work.run(self._services.settings.graceful_timeout if patience is None else patience)
         self._ended.set()
 
@@ -85,3 +86,4 @@ class JobProcess:
         background.heed_signals()
         background.end_with(parent)
         background.run()
+        self._services.meter.close()
