@@ -77,7 +77,7 @@ class Meter:
 
     def __init__(self, data: Path | None, *, on: bool = True) -> None:
         self.folder = data / _FOLDER if data else None
-        self.role = ""
+        self.role = "command"
         self._data = data
         self._on = on
         self._samples: list[Sample] = []
