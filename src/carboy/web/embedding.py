@@ -115,6 +115,7 @@ class Embedded:
             close(services)
             raise
         services.links.still_may = self.still_may
+        services.meter.role = "application"
         return Opened(services, Application(services, expose=self._expose, identify=self._identify))
 
     # --- people ---
