@@ -103,7 +103,7 @@ def _exchange(made: socket.socket, request: bytes, until: float, now: float) -> 
         response.begin()
         said = b""
         with suppress(OSError, HTTPException, ValueError):  # the answer is known, whatever becomes of its body
-            while len(said) < MAX_ANSWER and (block := response.read(_BLOCK)):
+            while block := response.read(_BLOCK):
                 said += block
         text = _plain(said[:_SHOWN].decode("utf-8", "replace"))
         return Answer(response.status, f"{response.status} {_plain(response.reason)}" + (f": {text}" if text else ""),
@@ -124,7 +124,7 @@ class _Bounded(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if self._room == 0:
-            return 0
+            raise OSError(f"the answer has more than {MAX_ANSWER} bytes")
         self._socket.settimeout(_left(self._until))
         count = self._socket.recv_into(buffer[:self._room])
         self._room -= count
