@@ -31,12 +31,12 @@ def _twin(owned: bool) -> Select[tuple[str]]:
 
 
 @cache
-def _other_uses(owned: bool) -> CompoundSelect[tuple[int]]:
+def _other_uses(owned: bool) -> CompoundSelect[int]:
     """What has the content besides the files that are to get another."""
     elsewhere = files.c.space != bindparam("of_space")
     if owned:
         elsewhere = or_(elsewhere, files.c.owner.is_distinct_from(bindparam("of_owner")))
-    blob = bindparam("blob")
+    blob: ColumnElement[str] = bindparam("blob")
     return (select(_ONE).where(files.c.blob_id == blob, elsewhere)
             .union_all(select(_ONE).where(versions.c.blob_id == blob), select(_ONE).where(derived.c.blob_id == blob)))
 

@@ -9,9 +9,9 @@ from types import ModuleType
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.processing.step import Step, Steps
-from carboy.processing.steps import digest, image, preview, processed, thumbnails, video
+from carboy.processing.steps import digest, image, mediatype, preview, processed, scan, thumbnails, video
 
-_OWN: tuple[ModuleType, ...] = (digest, image, thumbnails, preview, video, processed)
+_OWN: tuple[ModuleType, ...] = (digest, mediatype, scan, image, thumbnails, preview, video, processed)
 
 
 def known_steps(settings: Settings) -> Steps:
