@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.Image import Transpose
 
-from carboy.errors import ConfigError
+from carboy.errors import ConfigError, InvalidRequest
 from carboy.processing import exif
 
 BOTH = {"spaces": {"main": {"steps": ["image", "thumbnails"]}}, "thumbnail_formats": ["webp", "jpeg"]}
@@ -431,6 +431,25 @@ def test_an_order_may_ask_for_other_sizes(gallery: Any) -> None:
     gallery.order(file, "thumbnails", sizes=[50], formats=["jpeg"])
     gallery.drain()
     assert set(gallery.derived(file)) == {"50.jpeg"}
+
+
+@pytest.mark.parametrize("sizes", [[0], [-5], [4097], list(range(1, 22))])
+def test_an_order_may_not_ask_for_any_sizes(gallery: Any, sizes: list[int]) -> None:
+    file, _ = processed(gallery, f"sizes/{len(sizes)} of {sizes[0]}.png", small())
+    gallery.order(file, "thumbnails", sizes=sizes)
+    gallery.drain()
+    job = next(job for job in gallery.services.catalog.jobs_of(file.blob.id) if job.args)
+    assert (job.state, job.attempts) == ("dead", 1) and "from 1 to 4096" in job.failure
+
+
+@pytest.mark.parametrize(("step", "args", "argument"), [
+    ("image", {"pixels": 10**12}, "pixels"), ("thumbnails", {"pixels": 10**12}, "pixels"), ("thumbnails", {"usual_sizes": [9]}, "usual_sizes"),
+    ("thumbnails", {"sizes": "all"}, "sizes"), ("thumbnails", {"formats": ["bmp"]}, "formats"), ("image", {"size": 9}, "size")])
+def test_an_order_may_not_give_what_the_settings_say_nor_what_no_step_takes(gallery: Any, step: str, args: dict[str, Any], argument: str) -> None:
+    file, _ = processed(gallery, "asked.png", small())
+    with pytest.raises(InvalidRequest) as refused:
+        gallery.services.pipeline.asked(step, file, args)
+    assert refused.value.facts["argument"] == argument
 
 
 @pytest.mark.parametrize(("options", "told"), [({"thumbnail_sizes": []}, "thumbnail_sizes"), ({"thumbnail_sizes": [0]}, "thumbnail_sizes"),

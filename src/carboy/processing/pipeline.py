@@ -71,6 +71,8 @@ class Pipeline:
             raise InvalidRequest(f"the step {name!r} isn't for {file.name!r}, which is {file.media_type} of {file.size} bytes", step=name,
                                  accepted=list(step.accept), max_size=step.max_size)
         configured = step.configure(self._settings, file.space) if step.configure else {}
+        if fixed := sorted(set(args) & set(configured)):
+            raise InvalidRequest(f"the argument {fixed[0]!r} of the step {name!r} is for the settings to say", argument=fixed[0])
         return self.order(step, file.space, kept_arguments(name, step.run, args, configured))
 
     def named(self, name: str) -> Step:

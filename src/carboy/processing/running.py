@@ -146,7 +146,7 @@ class Runner:
     def _outcome(self, step: Step, attempt: Attempt, attachments: Attachments) -> Outcome:
         try:
             given = step.configure(self._settings, attempt.job.space) if step.configure else {}
-            args = arguments(step.name, step.run, {**given, **attempt.job.args})
+            args = arguments(step.name, step.run, {**attempt.job.args, **given})
         except InvalidRequest as error:
             raise StepFailed(error.detail) from error
         with self._within():

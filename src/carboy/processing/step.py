@@ -101,8 +101,8 @@ class Step:
     max_size: int | None = None
     """Larger contents are left out, in bytes."""
     configure: Callable[[Settings, str], Mapping[str, Any]] | None = None
-    """Arguments that come from the settings, for a job of this space, when it is run; those of the order count more. Raises ConfigError
-    where the step can't work with these settings: that is found at the start."""
+    """Arguments that come from the settings, for a job of this space, when it is run; no order may give them. Raises ConfigError where the
+    step can't work with these settings: that is found at the start."""
 
 
 def step(name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), retries: int = DEFAULT_RETRIES, version: str = "1",
