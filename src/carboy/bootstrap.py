@@ -48,6 +48,9 @@ from carboy.processing.running import Runner, Within
 from carboy.processing.step import Step
 from carboy.processing.tasks import Tasks
 from carboy.processing.wakes import Wakes
+from carboy.processing.webhooks.office import Webhooks
+from carboy.processing.webhooks.postman import Postman
+from carboy.processing.webhooks.posting import Poster
 from carboy.storage.base import OnDisk, Storage
 from carboy.storage.local import LocalStorage
 from carboy.storage.s3 import S3Storage
@@ -82,12 +85,13 @@ class Services:
     migrator: Migrator
     snapshots: Snapshots
     pipeline: Pipeline
+    tasks: Tasks
     runner: Runner
     deliverer: Deliverer
-    tasks: Tasks
     isolation: Isolation
     wakes: Wakes
     meter: Meter
+    webhooks: Webhooks
     work: Work
     news: News
 
@@ -145,15 +149,26 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         migrator=Migrator(settings, catalog, storages, executor, clock),
         snapshots=Snapshots(settings, catalog, catalog_file, clock),
         pipeline=pipeline,
+        tasks=Tasks(catalog, pipeline, clock),
         runner=runner,
         deliverer=Deliverer(catalog, leases, runner, wakes, rests=all(isinstance(one, OnDisk) for one in storages.values()), clock=clock),
         isolation=isolation,
-        tasks=Tasks(catalog, pipeline, clock),
         wakes=wakes,
         meter=meter,
+        webhooks=_webhooks(settings, catalog, clock),
         work=Work(catalog, files, pipeline, clock),
         news=News(catalog, bell),
     )
+
+
+def _webhooks(settings: Settings, catalog: Catalog, clock: Callable[[], float]) -> Webhooks:
+    """Raises ConfigError where one is to be told of a space that isn't there."""
+    for name, hook in settings.webhooks.items():
+        for space in hook.spaces:
+            if space not in settings.spaces:
+                raise ConfigError(f"webhooks.{name}.spaces: there is no space {space!r}; there is {', '.join(settings.spaces)}",
+                                  setting=f"webhooks.{name}.spaces")
+    return Webhooks(settings, catalog, Poster(), clock)
 
 
 def _storages(settings: Settings, local: LocalStorage, leases: Leases, meter: Meter) -> Storages:
@@ -176,6 +191,15 @@ class Elsewhere:
 
     def vault(self, folder: Path) -> LocalStorage:
         return LocalStorage(folder.absolute())
+
+
+def postman(services: Services) -> Postman | None:
+    """Who delivers to webhooks, where there are any: one for each process that runs in the background. To be started, and let go."""
+    settings = services.settings
+    if not settings.webhooks:
+        return None
+    return Postman(services.catalog, services.webhooks, Leases(services.catalog, settings.lease_expiry), settings.data,
+                   shared=settings.database.startswith("postgresql"), poll=settings.job_poll)
 
 
 def prepare(services: Services) -> str | None:

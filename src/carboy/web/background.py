@@ -8,7 +8,7 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from carboy.bootstrap import Services
+from carboy.bootstrap import Services, postman
 from carboy.processing.delivery import Broker
 from carboy.processing.dispatch import Dispatcher
 from carboy.processing.loop import Loop
@@ -34,17 +34,25 @@ class Background:
         else:
             self._work = Loop(services.catalog, services.leases, services.runner, services.wakes, workers=workers or settings.job_workers,
                               queues=queues, poll=settings.job_poll, rests=alone)
+        self._postman = postman(services)
         self._ended = threading.Event()
 
     def run(self, *, patience: float | None = None) -> None:
         """``patience`` in seconds, of the setting ``graceful_timeout`` if None, is what jobs under way have to end."""
         self._services.meter.role = "jobs"
+        if self._postman:
+            self._postman.start()
         self._work.run(self._services.settings.graceful_timeout if patience is None else patience)
+        if self._postman:
+            self._postman.stop()
+            self._postman.join(ENDING)
         self._ended.set()
 
     def stop(self) -> None:
         """Repeatable; from any thread, or a signal's handler."""
         self._work.stop()
+        if self._postman:
+            self._postman.stop()
 
     def heed_signals(self) -> None:
         """SIGTERM and SIGINT stop it."""
