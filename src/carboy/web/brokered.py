@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carboy.bootstrap import Services
+from carboy.bootstrap import Services, postman
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
 from carboy.processing.delivery import TASK, Broker
 from carboy.processing.dispatch import Dispatcher
+from carboy.processing.webhooks.postman import Postman
 from carboy.web.forked import Forked
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class DispatchBeside:
         self._brokered = brokered
         self._process = Forked("carboy-dispatch")
         self._dispatcher: Dispatcher | None = None
+        self._postman: Postman | None = None
         self._ended = False
 
     def start(self, threaded: bool) -> None:
@@ -139,11 +141,17 @@ class DispatchBeside:
             self._dispatcher = Dispatcher(services.catalog, services.leases, services.wakes, self._brokered.broker(),
                                           poll=services.settings.job_poll, alone=False)
             threading.Thread(target=self._dispatcher.run, name="dispatch", daemon=True).start()
+            self._postman = postman(services)
+            if self._postman:
+                self._postman.start()
 
     def stop(self) -> None:
         self._ended = True
         if self._dispatcher:
             self._dispatcher.stop()
+        if self._postman:
+            self._postman.stop()
+            self._postman.join(5.0)
         self._process.tell(signal.SIGTERM)
         if not self._process.wait(5.0):
             self._process.tell(signal.SIGKILL)
