@@ -23,6 +23,7 @@ main = {}
 gated = { steps = ["gate"] }
 home = { private = true, steps = ["gate"] }
 shop = { public = "read" }
+sums = { steps = ["digest"] }
 other = {}
 """
 
