@@ -40,6 +40,7 @@ class Background:
     def run(self, *, patience: float | None = None) -> None:
         """``patience`` in seconds, of the setting ``graceful_timeout`` if None, is what jobs under way have to end."""
         self._services.meter.role = "jobs"
+        self._services.meter.touch()
         if self._postman:
             self._postman.start()
         self._work.run(self._services.settings.graceful_timeout if patience is None else patience)
