@@ -217,7 +217,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 OURS = ("/srv", "/backup/carboy", "/etc/", "/dev/", "/proc/", "/_carboy/", "/files/", "/files", "/tus/", "/widgets/", "/direct/", "/api/", "/uploads/", "/upload",
         "/stream-upload", "/chunk-upload", "/async-upload", "/tasks/", "/healthz", "/readyz", "/upload-s3", "/s/", "/page/", "/login", "/logout", "/static/",
         "/var/lib/carboy", "/mnt/", "/carboy", "/avatar", "/papers", "/sign-in", "/undo", "/profile", "/photo", "/archive", "/srv/papers", "/backup/papers",
-        "/docs", "/openapi.json")
+        "/docs", "/openapi.json", "/metrics")
 """What an absolute path in the documentation may begin with: the server's addresses, those of applications that are shown, and places that any machine may have."""
 
 

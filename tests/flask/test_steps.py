@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from fixtures_server import eventually
 from flask import Flask, current_app
 
 from carboy import Carboy, Context, Job, StepFailed
+from carboy.config import of_application
 from carboy.errors import ConfigError, Conflict, InvalidRequest, NotFound, Pending
+from carboy.processing.registry import known_steps
 from carboy.processing.step import step_of
 from carboy.testing import run_jobs, temporary_carboy
 
@@ -220,6 +223,8 @@ def test_it_may_not_come_late(app: Flask, carboy: Carboy) -> None:
         carboy.put("main", "a", b"")
         with pytest.raises(ConfigError, match="too late"):
             carboy.step("late")(lambda context: 1)
+    with pytest.raises(ConfigError, match="too late"):
+        carboy.step("late")(lambda context: 1)
 
 
 def test_each_application_has_its_own_context(make_app: AppFactory) -> None:
@@ -276,3 +281,41 @@ def whose(context):
 def test_jobs_are_public_values(carboy: Carboy) -> None:
     carboy.put("main", "a.txt", b"x")
     assert all(isinstance(job, Job) for job in carboy.jobs())
+
+
+PAGE = Path(__file__).parent.parent.parent / "docs/processing.md"
+
+
+def test_the_code_of_the_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Blocks that begin with a file's name are that file; the others together are ``page.py``."""
+    files: dict[str, str] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        named = re.match(r"# (\w+\.py)\n", block)
+        name = named[1] if named else "page.py"
+        files[name] = files.get(name, "") + block + "\n"
+    assert {"page.py", "test_papers.py", "paper_steps.py"} == set(files)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("CARBOY_", "FLASK_", "PYTEST"))}
+    ran = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_papers.py"], cwd=tmp_path, env=env,
+                         capture_output=True, text=True, check=False)
+    assert (ran.returncode, "1 passed" in ran.stdout) == (0, True), ran.stdout + ran.stderr
+
+
+def test_the_steps_of_the_page_are_those_there_are() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    table = set(re.findall(r"^\| `(\w+)` \|", text.partition("## The steps that there are")[2].partition("\n## ")[0], re.MULTILINE))
+    assert set(known_steps(of_application({})).known) <= table
+
+
+def test_a_step_of_a_module_runs_in_a_process_of_its_own(app: Flask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that the page shows."""
+    [block] = re.findall(r"^```python\n# paper_steps.py\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "paper_steps.py").write_text(block)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app.config["CARBOY_STEP_MODULES"] = ["paper_steps"]
+    carboy = Carboy(app)
+    carboy.space("papers")
+    file = carboy.put("papers", "a.pdf", b"%PDF-1.7\n/Type /Page\n/Type /Page\n")
+    run_jobs(carboy)
+    assert carboy.results(file) == {"pages": {"pages": 2}}

@@ -217,7 +217,8 @@ class Carboy(JobCalls):
     @property
     def _is_decided(self) -> bool:
         """Whether the application at hand has used it, so that spaces and steps are what they are."""
-        return has_app_context() and self.name in current_app.extensions and self.embedded.is_open
+        app = current_app if has_app_context() else self.default_app
+        return app is not None and self.name in app.extensions and self.embedded.is_open
 
     def _now(self) -> float:
         return self.embedded.clock()
