@@ -47,9 +47,11 @@ Values = dict[tuple[str, Labels], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one process has counted. ``pid`` is None where it is gone: then gauges are of nothing."""
+    """What one process has counted. Gauges of one that is gone are of nothing. ``pid`` is None where it is not to be seen from here, as
+    from another container."""
 
     slot: int
+    alive: bool
     pid: int | None
     role: str
     values: Values
@@ -60,6 +62,7 @@ class _Book:
     """What this process counts, and the file that it is written into; none, where there can't be one."""
 
     pid: int
+    born: int | None
     file: int | None = None
     slot: int = 0
     generation: int = 0
@@ -136,7 +139,7 @@ class Meter:
         found = [one for one in _read_all(self.folder) if own is None or own.file is None or one.slot != own.slot]
         if own:
             with own.lock:
-                found.append(Reading(own.slot if own.file is not None else -1, own.pid, self.role,
+                found.append(Reading(own.slot if own.file is not None else -1, True, own.pid, self.role,
                                      {key: list(cells) for key, cells in own.values.items()}))
         return found
 
@@ -159,7 +162,7 @@ class Meter:
         with self._opening:
             book = self._book
             if book is None:
-                book = _Book(os.getpid())
+                book = _Book(os.getpid(), born(os.getpid()))
                 if self.folder and self._data and self._data.is_dir():
                     _claim(book, self.folder)
                 self._book = book
@@ -260,7 +263,7 @@ def _write(book: _Book, role: str) -> None:
         return
     with book.lock:
         values = [[name, labels, list(cells)] for (name, labels), cells in book.values.items()]
-    data = json.dumps({"pid": book.pid, "role": role, "values": values}, separators=(",", ":")).encode()
+    data = json.dumps({"pid": book.pid, "born": book.born, "role": role, "values": values}, separators=(",", ":")).encode()
     if data == book.written or len(data) > _HALF - _HEAD.size:
         return
     with book.writing:
@@ -324,4 +327,14 @@ def _read_all(folder: Path | None) -> Iterator[Reading]:
         finally:
             os.close(file)
         if told:
-            yield Reading(slot, int(told["pid"]) if alive else None, str(told["role"]), dict(_values(told)))
+            pid = int(told["pid"]) if alive and born(int(told["pid"])) == told["born"] else None
+            yield Reading(slot, alive, pid, str(told["role"]), dict(_values(told)))
+
+
+def born(pid: int) -> int | None:
+    """When the process began, in ticks since the machine did; None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None

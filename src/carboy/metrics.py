@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +53,36 @@ JOB_ATTEMPTS = Metric("carboy_job_attempts", "counter", "Attempts at jobs, by wh
 JOB_SECONDS = Metric("carboy_job_duration_seconds", "histogram", "Attempts at jobs.", ("step",), _LONG)
 SWEEPS = Metric("carboy_sweeps", "counter", "Rounds of the sweeper.")
 SWEPT = Metric("carboy_swept", "counter", "What the sweeper did, in items.", ("what",))
+
+BUILD = Metric("carboy_build_info", "gauge", "The version of Carboy, and of Python.", ("version", "python"))
+CATALOG_UP = Metric("carboy_catalog_up", "gauge", "Whether the catalog answers. Where it doesn't, what only it knows is left out.")
+FILES = Metric("carboy_files", "gauge", "Files at their paths.", ("space",))
+FILE_BYTES = Metric("carboy_file_bytes", "gauge", "Bytes that quotas count: of current contents, older versions, and the trash.",
+                    ("space", "kind"))
+BLOBS = Metric("carboy_blobs", "gauge", "Contents that are stored, once each.", ("storage",))
+BLOB_BYTES = Metric("carboy_blob_bytes", "gauge", "Bytes of contents that are stored.", ("storage",))
+BLOBS_APART = Metric("carboy_blobs_set_apart", "gauge", "Contents that are damaged, quarantined, or held until their steps are through.",
+                     ("storage", "why"))
+ROOM = Metric("carboy_storage_room_bytes", "gauge", "Bytes that a storage still has room for, without what is kept free.", ("storage",))
+OPEN_UPLOADS = Metric("carboy_open_uploads", "gauge", "Uploads that take bytes.", ("protocol",))
+JOBS = Metric("carboy_jobs", "gauge", "Jobs of which something can still come.", ("step", "state"))
+QUEUE_AGE = Metric("carboy_job_queue_age_seconds", "gauge", "For how long the oldest job has been due that nobody has begun.",
+                   ("queue", "step"))
+DELIVERIES = Metric("carboy_webhook_deliveries", "gauge", "What webhooks are told, by how far it is.", ("hook", "state"))
+HOOK_AGE = Metric("carboy_webhook_queue_age_seconds", "gauge", "For how long the oldest delivery has been as it is that isn't through.",
+                  ("hook",))
+PROCESSES = Metric("carboy_processes", "gauge", "Processes that live.", ("role",))
+PROCESS_CPU = Metric("carboy_process_cpu_seconds", "counter", "Processor time of a process.", ("process", "role"))
+PROCESS_MEMORY = Metric("carboy_process_resident_memory_bytes", "gauge", "Memory of a process, with what it shares with others.",
+                        ("process", "role"))
+PROCESS_FILES = Metric("carboy_process_open_fds", "gauge", "Open files of a process.", ("process", "role"))
+PROCESS_THREADS = Metric("carboy_process_threads", "gauge", "Threads of a process.", ("process", "role"))
+PROCESS_START = Metric("carboy_process_start_time_seconds", "gauge", "When a process began, since 1970.", ("process", "role"))
+
+READ_OFF: Sequence[Metric] = (
+    BUILD, CATALOG_UP, FILES, FILE_BYTES, BLOBS, BLOB_BYTES, BLOBS_APART, ROOM, OPEN_UPLOADS, JOBS, QUEUE_AGE, DELIVERIES, HOOK_AGE,
+    PROCESSES, PROCESS_CPU, PROCESS_MEMORY, PROCESS_FILES, PROCESS_THREADS, PROCESS_START)
+"""What nobody counts: it is looked up when somebody asks."""
 
 METRICS: Mapping[str, Metric] = {one.name: one for one in (
     REQUESTS, REQUEST_SECONDS, SENT, RECEIVED, BODIES, UPLOADS, UPLOAD_SECONDS, BODIES_NOW, BODY_SLOTS, REQUESTS_NOW, THREADS,

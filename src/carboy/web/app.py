@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -17,9 +18,10 @@ from werkzeug.routing import Map, Rule
 from carboy.bootstrap import Services
 from carboy.errors import CarboyError, InvalidName, NotFound
 from carboy.streams import BufferPool
-from carboy.web import api, describing, http, idempotency, located, ops, shared
+from carboy.web import api, describing, http, idempotency, located, metrics, ops, shared
 from carboy.web.call import Call, Handler, Identify, Route, Web
 from carboy.web.cors import Cors
+from carboy.web.figures import Looks
 from carboy.web.listening import places
 from carboy.web.logs import escaped
 from carboy.web.measured import Traffic
@@ -33,10 +35,9 @@ from carboy.web.slots import Slots
 
 log = logging.getLogger("carboy")
 
-GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": ops.ROUTES, "api": api.ROUTES, "classic": classic.ROUTES, "links": shared.ROUTES,
-                                           "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES,
-                                           "resumable": resumable.ROUTES, "widgets": widgets.ROUTES,
-                                           "direct": direct.ROUTES}
+GROUPS: Mapping[str, tuple[Route, ...]] = {"ops": (*ops.ROUTES, *metrics.ROUTES), "api": api.ROUTES, "classic": classic.ROUTES,
+                                           "links": shared.ROUTES, "page": routes.ROUTES, "docs": describing.ROUTES, "tus": tus.ROUTES,
+                                           "resumable": resumable.ROUTES, "widgets": widgets.ROUTES, "direct": direct.ROUTES}
 """The routes by the names under which an application may ask for them; ``files`` are the ones of ``/files/…``."""
 _GATHERED: tuple[tuple[Route, ...], ...] = (*GROUPS.values(), routes.ASSETS)
 _FILES: Mapping[str, Handler] = {"PUT": raw.put, "POST": folder.post, "GET": folder.get, "HEAD": folder.get,
@@ -59,7 +60,8 @@ class Application:
         settings = services.settings
         slots, waiting = Slots(max(1, settings.threads - settings.reserved_threads), settings.uploads_per_client), places(settings)
         self._traffic = Traffic(services.meter, slots, waiting, settings.threads)
-        self._web = Web(services, slots, BufferPool(), Rates(settings), self._traffic, waiting, identify=identify,
+        self._web = Web(services, slots, BufferPool(), Rates(settings), self._traffic,
+                        Looks(lambda: services.catalog.standing(now=time.time())), waiting, identify=identify,
                         reference=Reference(_described(expose)), page=settings.page and "page" in expose)
         self._proxies = Proxies(settings.trusted_proxies)
         self._cors = Cors(settings.cors_origins)

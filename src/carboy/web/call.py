@@ -23,6 +23,7 @@ from carboy.web import forgery, http
 from carboy.web.answers import Problem
 from carboy.web.auth import principal_of
 from carboy.web.body import source_of
+from carboy.web.figures import Looks
 from carboy.web.logs import begin_request, escaped
 from carboy.web.measured import NO_ROUTE, Traffic
 from carboy.web.page.view import Pages
@@ -47,6 +48,7 @@ class Web:
     buffers: BufferPool
     rates: Rates
     traffic: Traffic
+    looks: Looks
     places: Slots
     """For streams of events and answers that wait."""
     pages: Pages = field(default_factory=Pages)
