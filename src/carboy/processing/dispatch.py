@@ -71,7 +71,7 @@ class Dispatcher:
     """Sends ids until told to stop. The broker being away is told once, and changes nothing for anybody but those who wait for jobs."""
 
     def __init__(self, catalog: Catalog, leases: Leases, wakes: Wakes, broker: Broker, *, poll: float = 1.0, alone: bool = True,
-                 clock: Callable[[], float] = time.time) -> None:
+                 old: float = OLD, clock: Callable[[], float] = time.time) -> None:
         """``alone``: whether nothing but this needs the process to give signs of life."""
         self._catalog = catalog
         self._leases = leases
@@ -79,6 +79,7 @@ class Dispatcher:
         self._broker = broker
         self._poll = poll
         self._alone = alone
+        self._old = old
         self._clock = clock
         self._stopped = threading.Event()
         self._sent: dict[str, _Sent] = {}
@@ -144,7 +145,7 @@ class Dispatcher:
             for job in again:
                 seen = self._seen(job, now)
                 seen.times += 1
-                seen.again = now + min(OLDEST, OLD * 2.0 ** min(seen.times, 20))
+                seen.again = now + min(OLDEST, self._old * 2.0 ** min(seen.times, 20))
             if again:
                 log.info("%d job(s) are still queued; they are sent again", len(again))
                 self._send(again)
@@ -156,12 +157,14 @@ class Dispatcher:
         return self._catalog.unsent_jobs(now=now, before=now - LOST if since is None else since, limit=BATCH)
 
     def _empty(self, queues: Collection[str]) -> set[str]:
-        self._connect()
-        return {queue for queue in queues if self._broker.waiting(queue) == 0}
+        self._broker.connect()
+        empty = {queue for queue in queues if self._broker.waiting(queue) == 0}
+        self._is_there()
+        return empty
 
     def _send(self, jobs: Sequence[Job]) -> None:
         """They are marked first: who claims one before it is marked may have it queued again, and that is another sending."""
-        self._connect()
+        self._broker.connect()
         self._catalog.mark_sent([job.id for job in jobs], at=self._clock())
         for number, job in enumerate(jobs):
             try:
@@ -169,9 +172,10 @@ class Dispatcher:
             except BrokerAway:
                 self._catalog.mark_sent([job.id for job in jobs[number:]], at=0.0)
                 raise
+        self._is_there()
 
-    def _connect(self) -> None:
-        self._broker.connect()
+    def _is_there(self) -> None:
+        """It has just taken something, or told something."""
         if self._away:
             log.warning("the broker is there again, after %.0f s", time.monotonic() - self._away.since)
             self._away = None
@@ -194,7 +198,7 @@ class Dispatcher:
         return self._firsts.ask("dispatch", self._leases) or (rung and self._firsts.ask(f"dispatch {socket.gethostname()}", self._leases))
 
     def _seen(self, job: Job, now: float) -> _Sent:
-        known = self._sent.setdefault(job.id, _Sent(now, now + OLD))
+        known = self._sent.setdefault(job.id, _Sent(now, now + self._old))
         known.seen = now
         return known
 
