@@ -239,7 +239,9 @@ def _thanks(call: Call, opened: Opened, placed: list[Placed]) -> Response:
 _TAG = "Links"
 _DOWN = ("Range", "If-Range", "If-None-Match", "If-Modified-Since")
 _ERRORS = ("bad_signature", "password_needed", "forbidden", "not_found", "link_expired")
-_GET = Doc("What a link leads to", _TAG, answers={200: None, 206: None, 304: None, 307: None}, headers=_DOWN, errors=_ERRORS, open=True)
+_HELD_BACK = ("pending", "quarantined")
+_GET = Doc("What a link leads to", _TAG, answers={200: None, 206: None, 304: None, 307: None}, headers=_DOWN,
+           errors=(*_ERRORS, *_HELD_BACK), open=True)
 _POST = Doc("Send files by a form, or give the password", _TAG, answers={201: None, 303: None}, errors=_ERRORS, open=True)
 _PUT = Doc("Send a file", _TAG, body="application/octet-stream", answers={201: None}, errors=_ERRORS, open=True)
 ROUTES = (

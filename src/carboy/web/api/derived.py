@@ -43,5 +43,5 @@ ROUTES = (
           Doc("The bytes of what was made of a file", _TAG, query=schemas.DerivedQuery,
               answers={200: "*/*", 206: "*/*", 304: None, 307: None},
               headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Want-Repr-Digest"),
-              errors=("range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged"))),
+              errors=("range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged", "pending", "quarantined"))),
 )

@@ -77,9 +77,9 @@ _PATH, _TAG = "/api/v1/zip", "Files"
 ROUTES = (
     Route(_PATH, ("POST",), create_zip,
           Doc("Many files as one zip", _TAG, body=schemas.ZipNew, answers={200: "application/zip", 201: answers.Zip},
-              errors=("invalid_name", "bytes_missing", "bytes_damaged"))),
+              errors=("invalid_name", "bytes_missing", "bytes_damaged", "pending", "quarantined"))),
     Route(f"{_PATH}/<id>", ("GET", "HEAD"), get_zip,
           Doc("A zip again, or the rest of it", _TAG, answers={200: "application/zip", 206: "application/zip", 304: None},
               headers=("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"),
-              errors=("range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged"))),
+              errors=("range_not_satisfiable", "precondition_failed", "bytes_missing", "bytes_damaged", "pending", "quarantined"))),
 )
