@@ -23,6 +23,7 @@ main = {}
 gated = { steps = ["gate"] }
 home = { private = true, steps = ["gate"] }
 shop = { public = "read" }
+held = { steps = ["digest", "gate"], hold = ["gate"] }
 sums = { steps = ["digest"] }
 other = {}
 """

@@ -156,7 +156,7 @@ def open_carboy(settings: Settings, *, clock: Callable[[], float] = time.time, t
         wakes=wakes,
         meter=meter,
         webhooks=_webhooks(settings, catalog, clock),
-        work=Work(catalog, files, pipeline, clock),
+        work=Work(settings, catalog, files, pipeline, clock),
         news=News(catalog, bell),
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from fixtures_gates import Gated
 from fixtures_site import FORM, file, multipart
+from sse import Stream
 
 
 def test_an_upload_lists_its_jobs_and_each_can_be_looked_at(gated: Gated) -> None:
@@ -192,3 +194,23 @@ def test_what_is_no_job_is_not_found(gated: Gated) -> None:
         assert gated.ask(method, f"/api/v1/jobs/{target}").status == 404
     assert gated.ask("GET", "/api/v1/jobs?state=sleeping").status == 400
     assert gated.ask("GET", "/api/v1/jobs?cursor=nonsense").status == 400
+
+
+def test_what_steps_found_out_about_a_content_that_is_held_back_is_told_to_its_owner(gated: Gated) -> None:
+    ann, reader = gated.someone(["held:read,write"]), gated.someone(["held:read"])
+    with Stream(gated.url, reader, "?space=held&kinds=job.done") as others, Stream(gated.url, ann, "?space=held&kinds=job.done") as own:
+        stored = gated.put("held/kept", who=ann)
+        digest, = (job["id"] for job in stored["jobs"] if job["step"] == "digest")
+        gated.job(digest, "done")
+        assert others.next().data["facts"] == {"step": "digest", "result": None}
+        assert own.next().data["facts"]["result"]["size"] == 5
+
+    def results(who: Mapping[str, str]) -> list[bool]:
+        targets = f"/api/v1/files/{stored['id']}/jobs", "/api/v1/jobs?space=held", f"/api/v1/jobs?file={stored['id']}"
+        listed = [job for target in targets for job in gated.api("GET", target, who=who)["jobs"]]
+        return [bool(job["result"]) for job in [*listed, gated.api("GET", f"/api/v1/jobs/{digest}", who=who)] if job["step"] == "digest"]
+
+    assert (results(ann), results(reader), results(gated.auth)) == ([True] * 4, [False] * 4, [True] * 4)
+    gated.open("kept")
+    gated.job(next(job["id"] for job in stored["jobs"] if job["step"] == "gate"), "done")
+    assert results(reader) == [True] * 4

@@ -50,6 +50,15 @@ def is_available(principal: Principal, file: File, rules: SpaceSettings | None, 
     return own or principal.kind == "trusted" or "admin" in actions(principal, file.space, rules, file=file)
 
 
+def is_told(principal: Principal, owner: str | None, space: str, rules: SpaceSettings | None, blob: Blob | None) -> bool:
+    """Whether the principal, who may know of a job, is told what it found out about the content: as it is given the content, but what is
+    in quarantine may be known. None is a content that is gone."""
+    if blob is not None and status_of(blob) != "pending":
+        return True
+    own = principal.id is not None and principal.id == owner
+    return own or principal.kind == "trusted" or "admin" in actions(principal, space, rules)
+
+
 def _open_steps(catalog: KnowsJobs, blob: Blob) -> list[str]:
     """The steps that hold it back. One that is done, and let it through not, is named where no other is."""
     holding = [job for job in catalog.jobs_of(blob.id) if job.holds]

@@ -9,6 +9,7 @@ from typing import Any
 from carboy.catalog.base import Catalog
 from carboy.config import Settings, SpaceSettings
 from carboy.engine.access import actions, authorise
+from carboy.engine.availability import is_told
 from carboy.engine.files import Files
 from carboy.engine.names import home_of
 from carboy.errors import CarboyError, NotFound, Unauthenticated
@@ -80,10 +81,13 @@ class Watch:
     def told(self, happening: Happening) -> dict[str, Any]:
         """What is told of it, with paths as its owner writes them."""
         space, path = happening.space, happening.path
+        facts = self._facts(happening.facts)
+        if facts.get("result") and not self._is_told(happening):
+            facts["result"] = None
         return {"kind": happening.kind, "at": happening.at, "space": space,
                 "path": self.files.shown(space, path) if space is not None and path is not None else None,
                 "file_id": happening.file_id, "upload_id": happening.upload_id, "job_id": happening.job_id,
-                "facts": self._facts(happening.facts)}
+                "facts": facts}
 
     # --- inside ---
 
@@ -117,6 +121,13 @@ class Watch:
         except CarboyError:
             return False
         return True
+
+    def _is_told(self, happening: Happening) -> bool:
+        """Whether what a job found out may be known: while a content is held back it is not, to others than its owner."""
+        if happening.space is None or not any(rules.hold for rules in self.settings.spaces.values()):
+            return True
+        file = self.catalog.file(happening.file_id or "")
+        return is_told(self.principal, happening.owner, happening.space, self.files.rules(happening.space), file.blob if file else None)
 
     def _is_at_home(self, path: str, space: str, rules: SpaceSettings) -> bool:
         """Whether the path lies in the principal's own tree of a private space, or it sees all of them."""

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from carboy.catalog.base import Catalog
+from carboy.config import Settings
 from carboy.engine.access import actions, authorise
+from carboy.engine.availability import is_told
 from carboy.engine.files import Files
 from carboy.errors import Conflict, Forbidden, NotFound
 from carboy.jobs import Job, JobFilter, JobState
@@ -24,7 +26,9 @@ class Work:
     who brought it and may only write; who writes it orders, retries and cancels them. Once the file is gone, the space and owner that it
     had decide."""
 
-    def __init__(self, catalog: Catalog, files: Files, pipeline: Pipeline, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, files: Files, pipeline: Pipeline,
+                 clock: Callable[[], float] = time.time) -> None:
+        self._holds = any(rules.hold for rules in settings.spaces.values())
         self._catalog = catalog
         self._files = files
         self._pipeline = pipeline
@@ -45,7 +49,7 @@ class Work:
             self._authorise(principal, action, shown, file)
         except NotFound:
             raise NotFound("there is no such job", id=id) from None
-        return shown
+        return self._told(principal, shown)
 
     def _authorise(self, principal: Principal, action: Action, job: Job, file: File | None) -> None:
         rules = self._files.rules(job.space)
@@ -65,16 +69,18 @@ class Work:
         if file_id is not None:
             file = self._files.get(principal, file_id)
             found, following = self._catalog.jobs(replace(asked, file_id=file.id), cursor=cursor, limit=limit)
-            return [_of(job, file) for job in found], following
+            return [self._told(principal, _of(job, file)) for job in found], following
         rules = self._files.inside(principal, "read", space)[0]
         everybody = not rules.private or "admin" in actions(principal, space, rules)
-        return self._catalog.jobs(replace(asked, space=space, owner=None if everybody else principal.id or ""), cursor=cursor, limit=limit)
+        asked = replace(asked, space=space, owner=None if everybody else principal.id or "")
+        found, following = self._catalog.jobs(asked, cursor=cursor, limit=limit)
+        return [self._told(principal, job) for job in found], following
 
     def of_file(self, principal: Principal, file_id: str) -> list[Job]:
         """Those of the file's content, in the order in which they were ordered, though it may have been for another file with the same
         content."""
         file = self._files.get(principal, file_id)
-        return [_of(job, file) for job in self._catalog.jobs_of(file.blob.id)]
+        return [self._told(principal, _of(job, file)) for job in self._catalog.jobs_of(file.blob.id)]
 
     # --- changing ---
 
@@ -90,7 +96,7 @@ class Work:
         if len(known) >= MOST_JOBS and not any((job.step, job.version) == (order.step, order.version) for job in known):
             raise Conflict(f"this content has {len(known)} jobs; {MOST_JOBS} are the most", limit=MOST_JOBS)
         ordered = self._catalog.order(file.id, [order], now=self._clock(), request=principal.request)
-        return _of(ordered[0], file)
+        return self._told(principal, _of(ordered[0], file))
 
     def retry(self, principal: Principal, id: str) -> Job:
         """A dead or cancelled job is queued again. Raises Conflict in another state."""
@@ -101,6 +107,13 @@ class Work:
         """Nothing comes of the job. What it held back stays held back. Repeatable. Raises Conflict for one that is done."""
         job = self.get(principal, id, "write")
         return self._shown(self._catalog.cancel_job(id, now=self._clock(), by=self._files.act(principal)), job)
+
+    def _told(self, principal: Principal, job: Job) -> Job:
+        """Without its result where the content is held back from the principal."""
+        if not job.result or not self._holds:
+            return job
+        known = is_told(principal, job.owner, job.space, self._files.rules(job.space), self._catalog.blob(job.blob_id))
+        return job if known else replace(job, result=None)
 
     def _shown(self, job: Job, known: Job) -> Job:
         return replace(job, space=known.space, owner=known.owner)
