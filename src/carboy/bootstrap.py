@@ -49,8 +49,8 @@ from carboy.processing.step import Step
 from carboy.processing.tasks import Tasks
 from carboy.processing.wakes import Wakes
 from carboy.processing.webhooks.office import Webhooks
-from carboy.processing.webhooks.postman import Postman
 from carboy.processing.webhooks.posting import Poster
+from carboy.processing.webhooks.postman import Postman
 from carboy.storage.base import OnDisk, Storage
 from carboy.storage.local import LocalStorage
 from carboy.storage.s3 import S3Storage
