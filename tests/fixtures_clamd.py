@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -30,6 +31,7 @@ class ClamdServer:
 
     program: str
     folder: Path
+    port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -40,6 +42,9 @@ class ClamdServer:
     def start(self) -> None:
         """Ready when it returns. It dies with the tests, however they end."""
         (self.folder / "ctl").unlink(missing_ok=True)
+        if not self.port:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                self.port = int(listener.getsockname()[1])
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", self.program, "--foreground", "--config-file", str(self._config())],
@@ -80,6 +85,8 @@ class ClamdServer:
         path = self.folder / "clamd.conf"
         path.write_text(f"""LocalSocket {self.folder / 'ctl'}
 LocalSocketMode 666
+TCPSocket {self.port}
+TCPAddr 127.0.0.1
 DatabaseDirectory {database}
 OfficialDatabaseOnly no
 StreamMaxLength {STREAM_MAX}

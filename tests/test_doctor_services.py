@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from fixtures_clamd import ClamdServer
 from fixtures_postgres import PostgresServer
 from fixtures_s3 import S3Server
 
@@ -160,3 +161,17 @@ def test_where_requests_are_counted(redis_server: Any) -> None:
     assert (status in ("ok", "warning"), "answers" in what) == (True, True)
     [(status, what)] = doctor("rates", {"CARBOY_RATE_LIMIT_STORAGE": "redis://127.0.0.1:9"})
     assert (status, "see that Redis runs" in what) == ("problem", True)
+
+
+# --- clamd ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_virus_scanner(clamd: ClamdServer) -> None:
+    assert doctor("clamd", {}) == []
+    for address in (clamd.address, f"tcp:127.0.0.1:{clamd.port}"):
+        [(status, what)] = doctor("clamd", {"CARBOY_CLAMD": address})
+        assert (status, "clamd answers: ClamAV" in what) == ("ok", True)
+    clamd.kill()
+    [(status, what)] = doctor("clamd", {"CARBOY_CLAMD": clamd.address})
+    assert (status, "can't be reached" in what) == ("problem", True)
+    assert ("problem", True) in [(status, "is no address" in what) for status, what in doctor("settings", {"CARBOY_CLAMD": "somewhere"})]

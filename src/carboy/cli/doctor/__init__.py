@@ -41,7 +41,7 @@ def doctor(url: str | None, token: str | None, space: str, json_: bool, config: 
 
 
 def _findings(config: Path | None, data: Path | None, url: str | None, token: str | None, space: str) -> Iterator[Finding]:
-    from carboy.cli.doctor import broker, catalog, clock, disk, postgres, proxy, redis, settings, storages
+    from carboy.cli.doctor import broker, catalog, clamd, clock, disk, postgres, proxy, redis, settings, storages
     from carboy.cli.doctor.finding import problem
 
     try:
@@ -53,6 +53,7 @@ def _findings(config: Path | None, data: Path | None, url: str | None, token: st
         yield from postgres.check(given)
         yield from storages.check(given)
         yield from redis.check(given)
+        yield from clamd.check(given)
         yield from broker.check(given)
     except ConfigError as error:
         yield problem("settings", " ".join(error.detail.split()), "set it right; the other checks wait for that")
