@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +28,13 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 class Worker:
-    """``carboy worker``, in a process group of its own."""
+    """``carboy worker``, or another command that is one, in a process group of its own."""
 
-    def __init__(self, data: Path, log: Path, settings: Mapping[str, object], concurrency: int = 2) -> None:
+    def __init__(self, log: Path, settings: Mapping[str, object], *options: str, line: Sequence[str] = (*CARBOY, "worker"),
+                 ready: str = "worker is ready") -> None:
         self.log = log
-        self._line = [*CARBOY, "worker", "--data", str(data), "--concurrency", str(concurrency)]
+        self._line = [*line, *options]
+        self._ready = ready
         self._settings = dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +50,7 @@ class Worker:
 
     def ready(self) -> bool:
         assert self._process and self._process.poll() is None, f"the worker ended:\n{self.said()[-4000:]}"
-        return "worker is ready" in self.said()
+        return self._ready in self.said()
 
     def said(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -114,10 +116,13 @@ class Plant:
         if self.mode == "celery":
             assert self.redis
             said["CARBOY_BROKER"] = self.redis.url
-        self.server = Server(self.folder / "data", self.folder / "server.log", workers=self.web, settings=said)
-        self.workers_: list[Worker] = [Worker(self.folder / "data", self.folder / f"worker{number}.log", said) for number in range(self.workers)]
         self._said = said
+        self.server = Server(self.folder / "data", self.folder / "server.log", workers=self.web, settings=said)
+        self.workers_ = [self._worker(f"worker{number}") for number in range(self.workers)]
         self._services: Services | None = None
+
+    def _worker(self, name: str) -> Worker:
+        return Worker(self.folder / f"{name}.log", self._said, "--data", str(self.folder / "data"), "--concurrency", "2")
 
     # --- life ---
 
@@ -159,7 +164,7 @@ class Plant:
     @contextmanager
     def another_worker(self) -> Iterator[Worker]:
         """One more during the block."""
-        worker = Worker(self.folder / "data", self.folder / "another.log", self._said)
+        worker = self._worker("another")
         try:
             yield worker.start()
             assert worker.stop() == 0

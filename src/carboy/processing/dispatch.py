@@ -158,9 +158,7 @@ class Dispatcher:
 
     def _empty(self, queues: Collection[str]) -> set[str]:
         self._broker.connect()
-        empty = {queue for queue in queues if self._broker.waiting(queue) == 0}
-        self._is_there()
-        return empty
+        return {queue for queue in queues if self._broker.waiting(queue) == 0}
 
     def _send(self, jobs: Sequence[Job]) -> None:
         """They are marked first: who claims one before it is marked may have it queued again, and that is another sending."""
@@ -175,7 +173,7 @@ class Dispatcher:
         self._is_there()
 
     def _is_there(self) -> None:
-        """It has just taken something, or told something."""
+        """It has just taken something."""
         if self._away:
             log.warning("the broker is there again, after %.0f s", time.monotonic() - self._away.since)
             self._away = None

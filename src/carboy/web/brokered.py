@@ -61,6 +61,7 @@ class Brokered:
 
         services = self.services()
         wanted = [str(self.app.conf.task_default_queue) if queue == DEFAULT_QUEUE else queue for queue in queues or queues_of(services)]
+        services.meter.role = "jobs"
         services.catalog.close()
         return run_worker(self.app, concurrency=concurrency or services.settings.job_workers, queues=wanted,
                           patience=services.settings.graceful_timeout, ready=ready)
