@@ -17,11 +17,13 @@ from PIL import Image
 CONFIG = """
 durability = "relaxed"
 thumbnail_formats = ["webp", "jpeg"]
+clamd = "unix:/nowhere/clamd"
 
 [spaces]
 main = { steps = ["image", "thumbnails"] }
 home = { private = true, steps = ["thumbnails"] }
 shop = { public = "read", steps = ["thumbnails"] }
+checked = { steps = ["thumbnails"], hold = ["scan"] }
 """
 
 
@@ -32,7 +34,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "carboy.toml").write_text(CONFIG)
     server = Server(folder / "data", args=["--config", str(folder / "carboy.toml")])
     site = Site(server.start())
-    for name, scopes in {"ann": ["main:read,write,delete", "home:read,write"], "bob": ["home:read,write"], "reader": ["main:read"]}.items():
+    for name, scopes in {"ann": ["main:read,write,delete", "home:read,write", "checked:read,write"],
+                         "bob": ["home:read,write", "checked:read,write"], "reader": ["main:read"]}.items():
         made = site.ask("POST", "/api/v1/tokens", body=json.dumps({"name": name, "scopes": scopes}).encode())
         site.secrets[name] = made.json()["secret"]
     yield site
@@ -103,6 +106,15 @@ def test_it_has_the_rights_of_the_file(pictures: Site) -> None:
     assert statuses == {
         ("ann", "main"): [200, 200], ("reader", "main"): [200, 200], ("bob", "main"): [404, 404], ("nobody", "main"): [401, 401],
         ("ann", "home"): [200, 200], ("reader", "home"): [404, 404], ("bob", "home"): [404, 404], ("nobody", "home"): [401, 401]}
+
+
+def test_it_is_held_back_as_the_file_is(pictures: Site) -> None:
+    """Nothing scans here, so the file stays pending; its owner gets both."""
+    file = made(pictures, "/files/checked/held.jpg", photo(), who="ann")
+    target = f"{file['derived_url']}/thumbnails/160.webp"
+    assert [pictures.ask("GET", one, who="ann").status for one in (file["content_url"], target)] == [200, 200]
+    answers = [pictures.ask("GET", one, who="bob") for one in (file["content_url"], target)]
+    assert [(answer.status, answer.json()["code"]) for answer in answers] == [(409, "pending")] * 2
 
 
 def test_of_a_public_file_anybody_gets_them_and_caches_may_keep_them(pictures: Site) -> None:
