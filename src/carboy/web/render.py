@@ -14,7 +14,7 @@ from werkzeug import Response
 
 from carboy.engine.availability import status_of
 from carboy.engine.files import Files
-from carboy.model import File, Placed, Progress, Token
+from carboy.model import File, Progress, Token
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -84,12 +84,6 @@ def file_json(files: Files, file: File) -> dict[str, Any]:
         "modified_at": instant(file.modified_at), "url": location(files, file), "content_url": address(f"/api/v1/files/{file.id}/content"),
         "derived_url": address(f"/api/v1/files/{file.id}/derived"),
     }
-
-
-def placed_response(files: Files, placed: Placed) -> Response:
-    """201 for a new path, 200 for a replaced content, with the file."""
-    headers = {"Location": location(files, placed.file), "ETag": placed.file.etag}
-    return json_response(file_json(files, placed.file), 201 if placed.created else 200, headers)
 
 
 def upload_json(files: Files, progress: Progress) -> dict[str, Any]:
