@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import carboy
-from carboy.config import S3StorageSettings, Settings, SpaceSettings
+from carboy.config import S3StorageSettings, Settings, SpaceSettings, WebhookSettings
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -74,7 +74,7 @@ def test_the_changelog_knows_this_version() -> None:
     assert re.search(rf"^## \[(Unreleased\] — )?{re.escape(version)}", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("model", [Settings, SpaceSettings, S3StorageSettings])
+@pytest.mark.parametrize("model", [Settings, SpaceSettings, S3StorageSettings, WebhookSettings])
 def test_every_setting_is_described(model: Any) -> None:
     assert [name for name, field in model.model_fields.items() if not field.description] == []
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from carboy.config import S3StorageSettings, Settings, SpaceSettings
+from carboy.config import S3StorageSettings, Settings, SpaceSettings, WebhookSettings
 from carboy.model import MAX_SIZE
 
 PAGE = Path(__file__).parent.parent / "docs/settings.md"
@@ -70,6 +70,12 @@ where its `storage` is that name. What keeps bytes in S3 needs `pip install carb
 for them (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, a profile, the machine's role), and never stand here.
 """
 
+WEBHOOKS = """## Webhooks
+
+Each is a table `[webhooks.NAME]` in `carboy.toml`, or JSON in `CARBOY_WEBHOOKS`. Names are as those of spaces.
+[webhooks.md](webhooks.md) says what they are told.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -83,6 +89,8 @@ def page() -> str:
     parts += [row(name, f"CARBOY_SPACES__NAME__{name.upper()}", field) for name, field in SpaceSettings.model_fields.items()]
     parts += ["", STORAGES, "| setting | variable | default | |\n|---|---|---|---|"]
     parts += [row(name, f"CARBOY_STORAGES__NAME__{name.upper()}", field) for name, field in S3StorageSettings.model_fields.items()]
+    parts += ["", WEBHOOKS, "| setting | variable | default | |\n|---|---|---|---|"]
+    parts += [row(name, f"CARBOY_WEBHOOKS__NAME__{name.upper()}", field) for name, field in WebhookSettings.model_fields.items()]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(parts)) + "\n"
 
 

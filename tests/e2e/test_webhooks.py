@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -62,7 +63,13 @@ def test_an_upload_is_told_with_its_request(server: ServerFactory, receiver: Rec
     answer = put(one, "a.txt")
     got, = receiver.wait_for(1)
     assert got.is_signed(carboy(one, "secret", "app").strip())
+    documented: dict[str, Any] = {}
+    page = (Path(__file__).parents[2] / "docs/webhooks.md").read_text()
+    exec(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0], documented)
+    assert documented["is_genuine"](carboy(one, "secret", "app").strip(), got.headers, got.body)
+    assert not documented["is_genuine"](carboy(one, "secret", "app").strip(), got.headers, got.body + b" ")
     data = got.json["data"]
+    assert set(data) == set(json.loads(re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0])["data"])
     assert (data["file_id"], data["etag"], data["request_id"]) == (answer.json()["id"], answer.header("ETag"), answer.header("X-Request-ID"))
 
 

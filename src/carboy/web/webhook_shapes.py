@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from carboy.web.answers import Answer, Cursor, Time
 from carboy.web.fields import Id, Instant
@@ -23,6 +23,9 @@ class DeliveriesQuery(PageQuery):
 
 class Replay(Body):
     """What is sent again: all that is given must hold, and something must be given."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [
+        {"required": [name], "properties": {name: {"type": "string"}}} for name in ("id", "file_id", "since", "state")]})
 
     id: Annotated[MessageId | None, Field(description="The message with this id.")] = None
     file_id: Annotated[Id | None, Field(description="Those about this file.")] = None
