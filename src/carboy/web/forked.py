@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import select
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 log = logging.getLogger("carboy.jobs")
+
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class Forked:
@@ -28,9 +31,11 @@ class Forked:
             log.warning("the process %s has ended; another one is started", self._name)
         parent = os.getpid()
         ours, theirs = os.pipe()
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until the child heeds them itself, or one would be lost
         pid = os.fork()
         if pid == 0:
-            self._run(be, parent)
+            self._run(be, parent, held)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         os.close(theirs)
         self._pid, self._alive = pid, ours
 
@@ -51,10 +56,13 @@ class Forked:
                 os.waitpid(self._pid or 0, os.WNOHANG)
         return self._alive is None
 
-    def _run(self, be: Callable[[int], None], parent: int) -> None:
+    def _run(self, be: Callable[[int], None], parent: int, held: Iterable[int]) -> None:
         """In the child: never returns."""
         status = 1
         try:
+            for number in _ENDING:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
             _call_myself(self._name)
             be(parent)
             status = 0
