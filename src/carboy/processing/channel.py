@@ -7,8 +7,9 @@ import os
 import select
 import socket
 import struct
+from array import array
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,6 @@ from carboy.errors import StepFailed
 
 _HEAD = struct.Struct("!III")
 _AT_ONCE = 2**18
-_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 MOST = 2**21
 """The most bytes of JSON, or of bytes, that one message has."""
 
@@ -58,7 +58,7 @@ class Channel:
         files = [] if file is None else [file]
         while rest:
             try:
-                sent = socket.send_fds(self._end, [rest[:_AT_ONCE]], files, _FLAGS & socket.MSG_DONTWAIT)
+                sent = send_files(self._end, rest[:_AT_ONCE], files, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if not self._wait(select.POLLOUT):
                     raise BrokenPipeError("nobody listens") from None
@@ -74,7 +74,7 @@ class Channel:
 
     def _more(self) -> bool:
         try:
-            data, files, _, _ = socket.recv_fds(self._end, _AT_ONCE, 4, _FLAGS)
+            data, files = receive_files(self._end, _AT_ONCE, 4, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return self._wait(select.POLLIN)
         except ConnectionError:
@@ -101,6 +101,21 @@ class Channel:
         if not self._files:
             raise _nonsense()
         return self._files.popleft()
+
+
+def send_files(end: socket.socket, data: bytes | memoryview, files: Sequence[int], flags: int = 0) -> int:
+    """How many of the bytes were sent, with the open files. (What :mod:`socket` has for it forgets the flags.)"""
+    return end.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", files))] if files else [], flags)
+
+
+def receive_files(end: socket.socket, size: int, most: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """Up to so many bytes, and open files, which no program that is started inherits."""
+    files = array("i")
+    data, extras, _, _ = end.recvmsg(size, socket.CMSG_LEN(most * files.itemsize), flags | socket.MSG_CMSG_CLOEXEC)
+    for level, kind, extra in extras:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            files.frombytes(extra[:len(extra) - len(extra) % files.itemsize])
+    return data, list(files)
 
 
 def _facts(told: bytes) -> dict[str, Any]:

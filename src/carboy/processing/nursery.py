@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from carboy.processing import child
+from carboy.processing.channel import receive_files
 from carboy.processing.confining import adopt_orphans, control, leave_with
 
 _LOOK = 5.0
@@ -75,7 +76,7 @@ class Nursery:
 
     def _answer(self) -> bool:
         try:
-            told, files, _, _ = socket.recv_fds(self._asked, 2**16, 2, socket.MSG_CMSG_CLOEXEC)
+            told, files = receive_files(self._asked, 2**16, 2)
         except ConnectionError:
             return False
         if not told:
@@ -180,7 +181,7 @@ def _kill(pid: int) -> None:
 
 def _children_of_this() -> list[int]:
     with suppress(OSError):
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
     return []
 
 

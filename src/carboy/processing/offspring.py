@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from carboy.errors import Cancelled, CarboyError, StepFailed
 from carboy.jobs import Outcome
-from carboy.processing.channel import Channel, Message
+from carboy.processing.channel import Channel, Message, send_files
 from carboy.processing.confining import Confines
 from carboy.processing.context import Attempt
 from carboy.processing.values import outcome_of
@@ -61,7 +61,7 @@ class Offspring:
 
     def ask(self, nursery: socket.socket, what: Mapping[str, Any]) -> None:
         """Have a nursery start it. Raises OSError."""
-        socket.send_fds(nursery, [json.dumps(what).encode()], [self._theirs.fileno(), self._their_life.fileno()])
+        send_files(nursery, json.dumps(what).encode(), [self._theirs.fileno(), self._their_life.fileno()])
         self._theirs.close()
         self._their_life.close()
 

@@ -83,8 +83,8 @@ def outcome_of(written: Any) -> Outcome:
     try:
         digest, among = written["sha256"], written["same_in"]
         media_type, quarantine, same_as = (_text(written[name]) for name in ("media_type", "quarantine", "same_as"))
-        return Outcome(as_json(dict(written["result"])), (), None if digest is None else bytes.fromhex(digest), media_type, quarantine, same_as,
-                       None if among is None else (str(among[0]), _text(among[1])), written["release"] is True)
+        return Outcome(as_json(dict(written["result"])), (), None if digest is None else bytes.fromhex(digest), media_type, quarantine,
+                       same_as, None if among is None else (str(among[0]), _text(among[1])), written["release"] is True)
     except (TypeError, ValueError, LookupError) as error:
         raise StepFailed(f"the step's process gave what is no outcome: {error}") from None
 

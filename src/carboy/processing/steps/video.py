@@ -23,7 +23,8 @@ _PROBE = ("format=format_name,duration,bit_rate,nb_streams:stream=index,codec_ty
           "stream_disposition=attached_pic")
 FORMATS = ("mov", "matroska", "avi", "flv", "asf", "mpeg", "mpegts", "mpegvideo", "m4v", "h264", "hevc", "av1", "obu", "ivf", "vc1", "dv",
            "mxf", "gxf", "rm", "nut", "wtv", "ogg", "wav", "w64", "mp3", "aac", "flac", "ac3", "eac3", "dts", "dtshd", "truehd", "amr",
-           "amrnb", "amrwb", "aiff", "au", "caf", "ape", "wv", "tta", "tak", "mpc", "mpc8", "dsf", "oma", "qcp", "voc", "yuv4mpegpipe", "gif")
+           "amrnb", "amrwb", "aiff", "au", "caf", "ape", "wv", "tta", "tak", "mpc", "mpc8", "dsf", "oma", "qcp", "voc", "yuv4mpegpipe",
+           "gif")
 """What ffmpeg may take a content for: none of these names other files or addresses, as playlists do."""
 _INPUT = ("-protocol_whitelist", "file,pipe,fd", "-format_whitelist", ",".join(FORMATS))
 
@@ -116,8 +117,8 @@ def _picture(found: Found) -> Picture | None:
 
 
 def _sound(found: Found) -> Sound | None:
-    return None if not found else Sound(str(found.get("codec_name", "unknown")), _whole(found.get("channels")), _whole(found.get("sample_rate")),
-                                        _whole(found.get("bit_rate")))
+    channels, sample_rate, bit_rate = (_whole(found.get(name)) for name in ("channels", "sample_rate", "bit_rate"))
+    return Sound(str(found.get("codec_name", "unknown")), channels, sample_rate, bit_rate) if found else None
 
 
 def _rotation(found: Found) -> int:
