@@ -21,7 +21,7 @@ _ADD = insert(jobs)
 _HOLD = update(blobs).where(blobs.c.id == bindparam("blob")).values(held=blobs.c.held + bindparam("more"))
 _HOLD_TOO = update(jobs).where(jobs.c.id == bindparam("job")).values(
     holds=1, file_id=bindparam("file"), space=bindparam("of_space"), owner=bindparam("of_owner"), fence=jobs.c.fence + 1, attempts=0,
-    state=case((jobs.c.state.in_(["running", "done"]), "queued"), else_=jobs.c.state), instance=null(), sent_at=null(),
+    state=case(((jobs.c.state == "running") | (jobs.c.state == "done"), "queued"), else_=jobs.c.state), instance=null(), sent_at=null(),
     changed_at=bindparam("now"), due_at=bindparam("now"))
 
 

@@ -50,5 +50,6 @@ ROUTES = (
     Route(f"{_PATH}/move", ("POST",), move_folder,
           Doc("Rename or move a folder", _TAG, body=schemas.FolderMove, answers={200: answers.FolderDone}, errors=_ERRORS)),
     Route(f"{_PATH}/copy", ("POST",), copy_folder,
-          Doc("Copy a folder", _TAG, body=schemas.FolderMove, answers={201: answers.FolderDone}, errors=_ERRORS)),
+          Doc("Copy a folder", _TAG, body=schemas.FolderMove, answers={201: answers.FolderDone},
+              errors=(*_ERRORS, "pending", "quarantined"))),
 )

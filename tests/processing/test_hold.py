@@ -1,0 +1,405 @@
+"""Who is given a content that is held back, or in quarantine: every way out, for everybody."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wire
+from fixtures_server import USED, Server
+from fixtures_site import Site
+
+import carboy.web
+from carboy.bootstrap import Services, close, open_carboy
+from carboy.config import load
+from carboy.engine.availability import check_available, status_of
+from carboy.engine.opening import ContentSource
+from carboy.errors import Pending, Quarantined
+from carboy.jobs import Job, Outcome
+from carboy.model import NOBODY, TRUSTED, Blob, File, Principal, key_for, new_id
+
+CONFIG = """
+worker = false
+
+[spaces]
+main = { hold = ["digest"], versions = 3 }
+kept = { hold = ["digest"] }
+shop = { public = "read", hold = ["digest"] }
+home = { private = true, hold = ["digest"] }
+twins = { on_conflict = "rename" }
+small = {}
+"""
+SIGNATURE = "Bad-Thing"
+STATES = ("pending", "quarantined")
+
+
+@dataclass
+class Warehouse:
+    """A server whose jobs nobody runs: the tests say what comes of them."""
+
+    site: Site
+    services: Services
+    number: int = 0
+    links: dict[str, str] = field(default_factory=dict)
+
+    def ask(self, who: str, method: str, target: str, headers: dict[str, str] | None = None, value: Any = None) -> wire.Response:
+        body = None if value is None else json.dumps(value).encode()
+        return self.site.ask(method, target, headers or {}, body, who=who)
+
+    def put(self, path: str, data: bytes, who: str = "ann") -> dict[str, Any]:
+        answer = self.site.ask("PUT", f"/files/{path}", {}, data, who=who)
+        assert answer.status in (200, 201), answer
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def settle(self, id: str, **outcome: Any) -> None:
+        """What holds the file's content has come to this."""
+        catalog, file = self.services.catalog, self.services.catalog.file(id)
+        assert file
+        job, = catalog.jobs_of(file.blob.id)
+        claim, = catalog.claim_jobs(self.services.leases.instance(), now=time.time() + 1, steps=["digest"], id=job.id)
+        assert catalog.finish_job(claim, Outcome(**outcome), now=time.time())
+
+    def guarded(self, state: str, *, space: str = "main", older: bool = False, who: str = "ann") -> dict[str, Any]:
+        """A file of ann's in a folder of its own; ``older``: what is guarded is its first version, and the second is ready."""
+        self.number += 1
+        path = f"{space}/{state}-{self.number}/a.txt"
+        made = self.put(path, b"guarded", who)
+        assert made["status"] == "pending", "the answer of the upload tells it"
+        if state != "pending":
+            self.settle(made["id"], **({"quarantine": SIGNATURE} if state == "quarantined" else {}))
+        if older:
+            made = self.put(path, b"harmless", who)
+            self.settle(made["id"])
+        return made
+
+    def link(self, **wishes: Any) -> str:
+        answer = self.ask("ann", "POST", "/api/v1/links", value=wishes)
+        assert answer.status == 201, answer
+        return str(answer.json()["url"])
+
+
+@pytest.fixture(scope="module")
+def shared_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    folder = tmp_path_factory.mktemp("warehouse")
+    (folder / "carboy.toml").write_text(CONFIG)
+    server = Server(folder / "data", args=["--config", str(folder / "carboy.toml")])
+    site = Site(server.start()).settle()
+    boss = site.ask("POST", "/api/v1/tokens", body=json.dumps({"name": "boss", "scopes": [f"{one}:admin" for one in ("main", "shop", "home")]}).encode())
+    site.secrets["boss"] = boss.json()["secret"]
+    services = open_carboy(load(folder / "carboy.toml", data=folder / "data"))
+    yield Warehouse(site, services)
+    close(services)
+    server.stop()
+    server.must_be_sound()
+
+
+@pytest.fixture
+def house(request: pytest.FixtureRequest, shared_warehouse: Warehouse) -> Warehouse:
+    request.node.stash.setdefault(USED, []).append(shared_warehouse.site.server)
+    return shared_warehouse
+
+
+# --- every way out over HTTP ---
+
+
+Way = Callable[[Warehouse, dict[str, Any], str], wire.Response]
+"""Asks for the file's bytes, as somebody."""
+
+
+def by_path(method: str = "GET", query: str = "", **headers: str) -> Way:
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda house, file, who: house.ask(who, method, f"/files/{file['space']}/{file['path']}{query}", fields)
+
+
+def by_id(method: str = "GET", query: str = "") -> Way:
+    return lambda house, file, who: house.ask(who, method, f"/api/v1/files/{file['id']}/content{query}")
+
+
+def if_changed(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    return house.ask(who, "GET", f"/files/{file['space']}/{file['path']}", {"If-None-Match": file["etag"]})
+
+
+def zipped(*, ids: bool) -> Way:
+    def way(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+        named = {"ids": [file["id"]]} if ids else {"paths": [file["path"]]}
+        return house.ask(who, "POST", "/api/v1/zip", value={"space": file["space"], **named})
+    return way
+
+
+def copied(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    house.number += 1
+    return house.ask(who, "POST", f"/api/v1/files/{file['id']}/copy", value={"path": f"copies/{house.number}"})
+
+
+def copied_away(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    house.number += 1
+    return house.ask(who, "POST", f"/api/v1/files/{file['id']}/copy", value={"path": f"copies/{house.number}", "space": "twins"})
+
+
+def copied_with_its_folder(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    house.number += 1
+    folder = file["path"].partition("/")[0]
+    return house.ask(who, "POST", "/api/v1/folders/copy", value={"space": file["space"], "path": f"{folder}/", "to": f"copies/{house.number}/"})
+
+
+def copied_in_bulk(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    house.number += 1
+    answer = house.ask(who, "POST", "/api/v1/bulk", value={"operations": [{"op": "copy", "id": file["id"], "to": f"copies/{house.number}"}]})
+    result, = answer.json()["results"]
+    return wire.Response(result["status"], "", (), json.dumps(result.get("problem", {})).encode())
+
+
+def brought_back(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    return house.ask(who, "POST", f"/api/v1/files/{file['id']}/versions/1/restore", value={})
+
+
+def by_filepond(house: Warehouse, file: dict[str, Any], who: str) -> wire.Response:
+    return house.ask(who, "GET", f"/widgets/filepond/{file['space']}?load={file['id']}")
+
+
+WAYS: dict[str, tuple[Way, int]] = {
+    "by path": (by_path(), 200), "HEAD": (by_path("HEAD"), 200), "a range": (by_path(Range="bytes=2-3"), 206),
+    "several ranges": (by_path(Range="bytes=0-0,2-3"), 206), "download": (by_path(query="?download"), 200),
+    "digest": (by_path("HEAD", Want_Repr_Digest="sha-256=1"), 200), "if changed": (if_changed, 304),
+    "by id": (by_id(), 200), "HEAD by id": (by_id("HEAD"), 200), "as version 1": (by_id(query="?version=1"), 200),
+    "zipped by id": (zipped(ids=True), 200), "zipped by path": (zipped(ids=False), 200),
+    "copied": (copied, 201), "copied to another space": (copied_away, 201), "copied with its folder": (copied_with_its_folder, 201),
+    "copied in bulk": (copied_in_bulk, 200), "FilePond": (by_filepond, 200),
+}
+OLDER: dict[str, tuple[Way, int]] = {
+    "by path": (by_path(query="?version=1"), 200), "HEAD": (by_path("HEAD", "?version=1"), 200), "by id": (by_id(query="?version=1"), 200),
+    "brought back": (brought_back, 200),
+}
+REFUSED = {"pending": (409, "pending"), "quarantined": (403, "quarantined")}
+OTHERS = ("bob", "reader")
+
+
+def must_be_refused(answer: wire.Response, state: str) -> None:
+    status, code = REFUSED[state]
+    assert answer.status == status, answer
+    if answer.body:
+        problem = answer.json()
+        assert problem["code"] == code
+        assert problem.get("steps") == (["digest"] if state == "pending" else None)
+        assert problem.get("reason") == (SIGNATURE if state == "quarantined" else None)
+
+
+def may(who: str, way: str) -> bool:
+    """Whether the person has the right that the way wants."""
+    return who != "reader" or not way.startswith(("copied", "brought"))
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize(("way", "older"), [*((way, False) for way in WAYS), *((way, True) for way in OLDER)])
+def test_every_way_out(house: Warehouse, way: str, older: bool, state: str) -> None:
+    ask, success = (OLDER if older else WAYS)[way]
+    for who in [*OTHERS, "ann", "boss"]:
+        file = house.guarded(state, older=older)
+        if not may(who, way):
+            assert ask(house, file, who).status == 403
+        elif who == "boss" and way == "copied to another space":
+            assert ask(house, file, who).status == 404
+        elif state == "quarantined" or who in OTHERS:
+            must_be_refused(ask(house, file, who), state)
+        else:
+            assert ask(house, file, who).status == success, "the owner and administrators may have it"
+
+
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_what_is_through_goes_every_way(house: Warehouse, way: str) -> None:
+    ask, success = WAYS[way]
+    assert ask(house, house.guarded("ready"), "bob").status == success
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_public_spaces(house: Warehouse, state: str) -> None:
+    file = house.guarded(state, space="shop")
+    for method in ("GET", "HEAD"):
+        must_be_refused(house.ask("nobody", method, f"/files/shop/{file['path']}"), state)
+    must_be_refused(house.ask("nobody", "GET", f"/api/v1/files/{file['id']}/content"), state)
+    browser = house.ask("nobody", "GET", f"/files/shop/{file['path']}", {"Accept": "text/html"})
+    assert (browser.status, b"guarded" in browser.body) == (REFUSED[state][0], False)
+
+
+def test_what_nobody_has_put_is_nobodys_to_have(house: Warehouse) -> None:
+    """A file without an owner is not everybody's own who has no name either."""
+    target = house.services.files.target(Principal(None, "trusted", TRUSTED.scopes), "shop", "nobodys")
+    file = house.services.receiver.receive(target, ContentSource(b"guarded")).file
+    assert file.owner is None and file.blob.held
+    must_be_refused(house.ask("nobody", "GET", "/files/shop/nobodys"), "pending")
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_by_links(house: Warehouse, state: str) -> None:
+    file = house.guarded(state)
+    folder = file["path"].partition("/")[0]
+    to_file, to_folder = house.link(kind="file", file_id=file["id"], max_uses=1), house.link(kind="folder", space="main", path=f"{folder}/")
+    for _ in range(2):
+        must_be_refused(house.ask("nobody", "GET", to_file), state)
+    must_be_refused(house.ask("nobody", "GET", f"{to_folder}/a.txt"), state)
+    must_be_refused(house.ask("ann", "HEAD", to_file), state)
+    shown = house.ask("nobody", "GET", to_folder).json()["files"]
+    assert [(one["name"], one["status"]) for one in shown] == [("a.txt", state)]
+    page = house.ask("nobody", "GET", to_folder, {"Accept": "text/html"}).text
+    assert "?download" not in page and ("being checked" if state == "pending" else "in quarantine") in page
+    if state == "pending":
+        house.settle(file["id"])
+        assert house.ask("nobody", "GET", to_file).status == 200, "what was refused is no use of the link"
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_zips_leave_out_what_is_not_given(house: Warehouse, state: str) -> None:
+    file = house.guarded(state)
+    folder = file["path"].partition("/")[0]
+    other = house.put(f"main/{folder}/b.txt", b"harmless")
+    house.settle(other["id"])
+    for who, names in (("bob", ["b.txt"]), ("ann", ["a.txt", "b.txt"] if state == "pending" else ["b.txt"])):
+        answer = house.ask(who, "POST", "/api/v1/zip", value={"space": "main", "paths": [f"{folder}/"]})
+        assert sorted(zipfile.ZipFile(io.BytesIO(answer.body)).namelist()) == [f"{folder}/{name}" for name in names]
+
+
+def test_zips_that_were_made_before(house: Warehouse) -> None:
+    file = house.guarded("pending")
+    wanted = {"space": "main", "ids": [file["id"]]}
+    made = house.ask("ann", "POST", "/api/v1/zip", {"Accept": "application/json"}, wanted).json()
+    assert house.ask("ann", "GET", made["url"]).status == 200
+    house.settle(file["id"], quarantine=SIGNATURE)
+    for method in ("GET", "HEAD"):
+        must_be_refused(house.ask("ann", method, made["url"]), "quarantined")
+
+
+def test_a_private_tree_is_its_owners_before_the_check(house: Warehouse) -> None:
+    file = house.guarded("pending", space="home")
+    assert house.ask("ann", "GET", f"/files/home/{file['path']}").body == b"guarded"
+    assert house.ask("bob", "GET", f"/api/v1/files/{file['id']}/content").status == 404
+
+
+def test_a_path_that_is_replaced_stays_its_owners(house: Warehouse) -> None:
+    """What bob puts at ann's path is held back from him too: the file is hers."""
+    file = house.guarded("ready")
+    replaced = house.put(f"main/{file['path']}", b"by bob", "bob")
+    assert (replaced["owner"], replaced["status"]) == (file["owner"], "pending")
+    must_be_refused(house.ask("bob", "GET", f"/files/main/{file['path']}"), "pending")
+
+
+# --- what stays possible ---
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_everything_but_the_bytes_stays_possible(house: Warehouse, state: str) -> None:
+    file = house.guarded(state)
+    folder, one = file["path"].partition("/")[0], f"/api/v1/files/{file['id']}"
+    reason = SIGNATURE if state == "quarantined" else None
+    for who in ("ann", "bob", "reader"):
+        shown = house.ask(who, "GET", one).json()
+        assert (shown["status"], shown["quarantine"]) == (state, reason)
+    listed, = house.ask("bob", "GET", f"/api/v1/files?space=main&prefix={folder}/").json()["files"]
+    version, = house.ask("bob", "GET", f"{one}/versions").json()["versions"]
+    assert (listed["status"], version["status"], version["quarantine"]) == (state, state, reason)
+    assert house.ask("bob", "PATCH", one, value={"tags": ["odd"]}).json()["tags"] == ["odd"]
+    moved = house.ask("bob", "POST", f"{one}/move", value={"path": "a.txt", "space": "small", "on_conflict": "replace"})
+    assert (moved.status, moved.json()["status"]) == (200, state), "it goes with the content into spaces that hold nothing"
+    must_be_refused(house.ask("bob", "GET", "/files/small/a.txt"), state)
+    assert house.ask("bob", "DELETE", one).status == 204
+    assert house.ask("bob", "POST", f"/api/v1/trash/{file['id']}/restore", value={}).status == 200
+    must_be_refused(house.ask("bob", "GET", "/files/small/a.txt"), state)
+    assert house.ask("bob", "DELETE", f"{one}?permanent=1").status == 204
+
+
+def test_the_page_says_so(house: Warehouse) -> None:
+    browser = {"Accept": "text/html"}
+    for state, note in (("pending", "still being checked"), ("quarantined", "in quarantine")):
+        file = house.guarded(state)
+        for who, downloads in (("bob", False), ("ann", state == "pending")):
+            page = house.ask(who, "GET", f"/page/files/{file['id']}", browser).text
+            assert note in page and ("?download" in page) is downloads
+        folder = house.ask("bob", "GET", f"/files/main/{file['path'].partition('/')[0]}/", browser).text
+        assert "?download" not in folder
+
+
+# --- holds can't be got around ---
+
+
+def test_a_copy_into_a_space_that_holds_is_held(house: Warehouse) -> None:
+    made = house.put("small/free.txt", b"free")
+    assert made["status"] == "ready"
+    copy = house.ask("ann", "POST", f"/api/v1/files/{made['id']}/copy", value={"path": "from-small.txt", "space": "kept"}).json()
+    assert copy["status"] == "pending"
+    must_be_refused(house.ask("bob", "GET", "/files/kept/from-small.txt"), "pending")
+    moved = house.put("small/moved.txt", b"moved")
+    answer = house.ask("ann", "POST", f"/api/v1/files/{moved['id']}/move", value={"path": "moved.txt", "space": "kept"}).json()
+    assert answer["status"] == "pending"
+
+
+@pytest.mark.parametrize("before", ["queued", "running", "done", "dead"])
+def test_a_step_that_held_nothing_before_holds_in_a_space_that_says_so(make_workshop: Any, before: str) -> None:
+    """However far it had come where it was ordered without holding, the content is not through by that."""
+    workshop = make_workshop(spaces={"free": {"steps": ["digest"]}, "strict": {"hold": ["digest"]}})
+    catalog, services = workshop.services.catalog, workshop.services
+    file = workshop.put("a", b"data", "free")
+    claim = None
+    if before != "queued":
+        claim, = catalog.claim_jobs(services.leases.instance(), now=workshop.now, steps=["digest"])
+    if before == "done":
+        assert catalog.finish_job(claim, Outcome({"of": "free"}), now=workshop.now)
+    elif before == "dead":
+        assert catalog.fail_job(claim, "it failed", now=workshop.now, due_at=None)
+    copy = services.changes.copy(TRUSTED, file, "a", space="strict").file
+    job = workshop.job(file, "digest")
+    assert (copy.blob.held, job.holds, job.space, job.state) == (1, True, "strict", "dead" if before == "dead" else "queued")
+    if before == "running":
+        assert claim and not catalog.finish_job(claim, Outcome(), now=workshop.now), "it went by the rules of the other space"
+    if before == "dead":
+        catalog.retry_job(job.id, now=workshop.now)
+    workshop.drain()
+    assert workshop.file("a", "strict").blob.held == 0
+    assert workshop.file("a", "free").blob.held == 0
+
+
+# --- the function itself ---
+
+
+class _Jobs:
+    def __init__(self, *jobs: Job) -> None:
+        self._jobs = list(jobs)
+
+    def jobs_of(self, blob_id: str) -> list[Job]:
+        return self._jobs
+
+
+def test_the_steps_that_are_told(make_workshop: Any) -> None:
+    id = new_id()
+    blob = Blob(id, "local", key_for(id), 1, 0, held=1)
+    file = File(new_id(), "main", "a", "ann", "text/plain", {}, blob, 1, 0.0, 0.0)
+    done, open_, other = (Job(name, id, file.id, "main", "ann", name, "1", state, holds=holds)  # type: ignore[arg-type]
+                          for name, state, holds in (("scan", "done", True), ("look", "dead", True), ("digest", "queued", False)))
+    for jobs, told in (((done, open_, other), ["look"]), ((done, other), ["scan"]), ((), [])):
+        with pytest.raises(Pending) as error:
+            check_available(NOBODY, file, None, _Jobs(*jobs))
+        assert error.value.facts["steps"] == told
+    assert status_of(blob) == "pending"
+    for who in (Principal("ann", "token"), TRUSTED, Principal("x", "token", {"main": frozenset({"admin"})})):
+        check_available(who, file, None, _Jobs())
+    check_available(NOBODY, file, None, _Jobs(), pending=True)
+    with pytest.raises(Quarantined):
+        check_available(TRUSTED, file, None, _Jobs(), blob=Blob(id, "local", key_for(id), 1, 0, quarantine=""), pending=True)
+
+
+GIVING = {"calls.py", "jobcalls.py", "forms.py", "shared.py", "browse.py", "api/derived.py", "protocols/widgets/receiving.py"}
+
+
+def test_the_modules_that_give_bytes_out_are_known() -> None:
+    """Who adds another asks the function there, and a way to the tables above."""
+    root = Path(carboy.web.__file__).parent
+    opens = re.compile(r"open_blob\(|\bstorages\[|files\.storage\(|\breader\(")
+    found = {str(path.relative_to(root)) for path in root.rglob("*.py") if opens.search(path.read_text())}
+    assert found - {"download.py", "stored.py"} == GIVING
