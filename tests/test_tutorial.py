@@ -159,7 +159,7 @@ def test_what_the_tutorial_says_is_so(reader: Reader) -> None:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_the_application_of_the_readme_runs_as_it_is_pasted(reader: Reader) -> None:
-    [application] = [block for language, block in BLOCK.findall((PAGE.parents[1] / "README.md").read_text(encoding="utf-8")) if language == "python"]
+    application, *_ = [block for language, block in BLOCK.findall((PAGE.parents[1] / "README.md").read_text(encoding="utf-8")) if language == "python"]
     (reader.folder / "app.py").write_text(application)
     (reader.folder / "me.png").write_bytes(PNG)
     reader.start("flask run --debug")
