@@ -9,6 +9,7 @@ from catalogs import a_blob, at, begin, put, together
 
 from carboy.catalog.base import Catalog, Move
 from carboy.errors import StorageFailed
+from carboy.jobs import Derived, Outcome
 from carboy.model import Blob, Instance, key_for, new_id
 
 
@@ -111,3 +112,18 @@ def test_what_is_kept_in_each_storage(catalog: Catalog) -> None:
     put(catalog, "d", blob=a_blob(size=2**40, storage="s3"))
     begin(catalog)
     assert catalog.stored() == {"local": (2, 8), "s3": (2, 2**41)}
+
+
+def test_what_is_derived_goes_along(catalog: Catalog) -> None:
+    """Of contents that files have, and of older ones."""
+    worker = Instance(new_id(), "host", 7, 0)
+    catalog.appear(worker)
+    made = []
+    for _ in range(2):
+        catalog.place([at("a", metadata={"steps": ["digest"]}, keep_versions=1)], now=1.0)
+        claim, = catalog.claim_jobs(worker.id, now=2.0, steps=["digest"])
+        derived = Derived(claim.job.blob_id, "digest", "small", a_blob(), "image/webp")
+        assert catalog.finish_job(claim, Outcome(derived=[derived]), now=3.0)
+        made += [claim.job.blob_id, derived.blob.id]
+    assert [blob.id for blob in catalog.blobs_apart("main", "bulk")] == sorted(made)
+    assert catalog.blobs_apart("other", "bulk") == []

@@ -253,7 +253,10 @@ class Plant:
 
     def audit(self) -> list[str]:
         """What fsck finds, after a sweep."""
-        return self.server.audit()
+        if not self.database:
+            return self.server.audit()
+        done = [self.server.run("sweep"), self.server.run("fsck", "--deep")]
+        return [line for one in done if one.returncode for line in (one.stdout + one.stderr).splitlines()]
 
 
 # --- processes ---

@@ -26,6 +26,11 @@ TRACED = ("openat,mkdir,mkdirat,pwrite64,pwritev,write,writev,ftruncate,fallocat
 STRACE = ("strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4200", "-e", f"trace={TRACED}", "-e", "signal=none", "-o")
 """Followed by the log's path and the server's command line. 4,200 bytes show a whole page of SQLite's log."""
 
+PASSING = ("/metrics", "/wakes", "/turns")
+"""Folders that a server can do without: they are made again."""
+STEPS = str(Path(__file__).with_name("steps"))
+SETTINGS = {"CARBOY_SWEEP_INTERVAL": 3600, "CARBOY_ADMIN_TOKEN": "", "CARBOY_STEP_MODULES": '["attaching"]',
+            "CARBOY_SPACES": '{"derived": {}}'}
 _LINE = re.compile(r"(\d+) +(.*)\n?")
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>(.*)")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)(?:<(.*?)>)?.*", re.DOTALL)
@@ -153,7 +158,7 @@ class Trace:
 
     def _makes(self, call: Call) -> bool:
         kept = (".sqlite3", ".sqlite3-wal", "first-token")
-        return call.name.startswith("mkdir") or (call.creates and call.path.endswith(kept))
+        return (call.name.startswith("mkdir") and not call.path.endswith(PASSING)) or (call.creates and call.path.endswith(kept))
 
     def _first_token(self, calls: Sequence[Call]) -> list[str]:
         """Its hash must not be committed before the only copy of the token is on stable storage."""
@@ -244,7 +249,7 @@ def trace(folder: Path, operations: Sequence[Operation], *, command: Sequence[st
     """
     log, data = folder / "strace.log", folder / "data"
     server = Server(data, folder / "server.log", workers=1, prefix=[*STRACE, str(log)], command=command,
-                    settings={"CARBOY_SWEEP_INTERVAL": 3600, "CARBOY_ADMIN_TOKEN": ""} | settings)
+                    settings=SETTINGS | settings | {"PYTHONPATH": os.pathsep.join([*map(str, filter(None, [settings.get("PYTHONPATH")])), STEPS])})
     with server:
         client = server.client((data / "first-token").read_text().strip())
         for operation in operations:

@@ -66,6 +66,8 @@ OPERATIONS = (
     Operation("another part", lambda client: parts().send(client, LARGE), 1, whole=False),
     Operation("an upload of these parts", lambda client: parts().join(client), 1, whole=False),
     Operation("a delete", lambda client: client.delete("large"), 0),
+    Operation("a PUT that waits for what is derived of it",
+              lambda client: client.ask("PUT", "/files/derived/one", LARGE.read(), Prefer="wait=30"), 2),
 )
 
 NOT_NEEDED = {

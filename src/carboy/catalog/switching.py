@@ -10,7 +10,7 @@ from carboy.catalog import rows
 from carboy.catalog.contents import condemn
 from carboy.catalog.sessions import Database, Session
 from carboy.catalog.sql_jobs import SqlJobs
-from carboy.catalog.tables import blobs, files, shelf, versions
+from carboy.catalog.tables import blobs, derived, files, shelf, versions
 from carboy.model import Blob, Key
 
 _ONE: ColumnElement[int] = literal_column("1")
@@ -18,7 +18,10 @@ _OF = bindparam("of", type_=files.c.space.type)
 _IN_SPACE = or_(files.c.space == _OF, exists(select(_ONE).where(shelf.c.file_id == files.c.id, shelf.c.space == _OF)))
 _USED = or_(
     exists(select(_ONE).where(files.c.blob_id == blobs.c.id, _IN_SPACE)),
-    exists(select(_ONE).where(versions.c.blob_id == blobs.c.id, versions.c.file_id == files.c.id, _IN_SPACE)))
+    exists(select(_ONE).where(versions.c.blob_id == blobs.c.id, versions.c.file_id == files.c.id, _IN_SPACE)),
+    exists(select(_ONE).where(derived.c.blob_id == blobs.c.id, derived.c.of == files.c.blob_id, _IN_SPACE)),
+    exists(select(_ONE).where(derived.c.blob_id == blobs.c.id, derived.c.of == versions.c.blob_id, versions.c.file_id == files.c.id,
+                              _IN_SPACE)))
 _APART = (select(*rows.BLOB).where(blobs.c.storage != bindparam("apart"), blobs.c.id > bindparam("low"), _USED)
           .order_by(blobs.c.id).limit(bindparam("count")))
 _LOCK = select(blobs.c.storage, blobs.c.key).where(blobs.c.id == bindparam("blob")).with_for_update()
