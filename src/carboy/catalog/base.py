@@ -331,8 +331,8 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
         """Blobs by key, for fsck."""
 
     def blobs_apart(self, space: str, storage: str, *, after: str | None = None, limit: int = 100) -> list[Blob]:
-        """Contents that files of the space have, older ones, the trash, staged files and what is derived included, and that are kept in another storage
-        than this one; by id. Files of other spaces may have them too."""
+        """Contents that files of the space have, older ones, the trash, staged files and what is derived included, and that are kept in
+        another storage than this one; by id. Files of other spaces may have them too."""
 
     def switch_blob(self, blob: Blob, storage: str, key: Key, *, now: float, fence: Collection[str] = ()) -> bool:
         """The blob's bytes are under this key of this storage from now on, and where they were they are condemned; its id, and so the ETags
