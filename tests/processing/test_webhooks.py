@@ -434,6 +434,39 @@ def test_one_postman_works_and_the_next_when_it_ends(make_office: Offices, start
     office.receiver.wait_for(2)
 
 
+def test_another_takes_over_from_one_that_is_taken_for_dead(make_office: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes have data folders of their own: the catalog alone says which of them it is."""
+    monkeypatch.setattr("carboy.processing.webhooks.postman._ELECTED", 0.0)
+    monkeypatch.setattr(Postman, "_mine", lambda self: True)
+    office = make_office()
+    stopped, other = office.another(shared=True), office.another(shared=True)
+    assert (stopped._is_first(), other._is_first(), stopped._is_first()) == (True, False, True)
+    for instance in office.catalog.instances():
+        if instance.id == stopped._leases.instance():
+            assert office.catalog.bury(instance)
+    assert other._is_first()
+    stopped._leases._self.safe_until = 0.0  # type: ignore[union-attr]  # as it finds itself when it goes on
+    assert not stopped._is_first()
+
+
+def test_threads_that_cannot_be_had_lose_nothing(make_one: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
+    office = make_one()
+    office.put("a.txt")
+    with monkeypatch.context() as patched:
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "webhook":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        patched.setattr(threading.Thread, "start", refuse)
+        office.postman._round()
+    assert office.states == ["sending"]
+    assert office.another().drain() == 1
+    assert office.states == ["taken"]
+
+
 def test_a_slow_receiver_holds_up_itself_alone(make_one: Offices, started: Callable[[Postman], Postman]) -> None:
     let_go = threading.Event()
     with receiving() as slow:

@@ -80,7 +80,8 @@ def _found(names: frozenset[str], over: bool, following: bool) -> Select[Any]:
 @cache
 def _hasten(names: frozenset[str]) -> Update:
     return update(deliveries).where(
-        _C.hook == bindparam("of"), _C.state == QUEUED, _C.due_at > bindparam("now"), *(_BOUNDS[name] for name in sorted(names))
+        _C.hook == bindparam("of"), _C.state == QUEUED, _C.due_at > bindparam("now"), _C.since != bindparam("anew"),
+        *(_BOUNDS[name] for name in sorted(names))
     ).values(due_at=bindparam("now"), since=bindparam("anew"), changed_at=bindparam("now"))
 
 

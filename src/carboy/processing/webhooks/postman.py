@@ -131,9 +131,13 @@ class Postman:
         """Where it isn't known what was claimed, or it can't be sent, who claimed it is given up: then it is found again."""
         try:
             for claimed in self._claim(name, limit):
-                with self._lock:
-                    self._under_way[name] += 1
-                threading.Thread(target=self._send, args=(claimed,), name="webhook", daemon=True).start()
+                sender = threading.Thread(target=self._send, args=(claimed,), name="webhook", daemon=True)
+                self._count(name, 1)
+                try:
+                    sender.start()
+                except RuntimeError:  # there are too many threads
+                    self._count(name, -1)
+                    raise
         except (CommitUnknown, RuntimeError):
             self._leases.close()
             raise
@@ -158,9 +162,12 @@ class Postman:
         try:
             self._deliver(delivery)
         finally:
-            with self._lock:
-                self._under_way[delivery.hook] -= 1
+            self._count(delivery.hook, -1)
             self._rung.set()
+
+    def _count(self, name: str, more: int) -> None:
+        with self._lock:
+            self._under_way[name] += more
 
     def _deliver(self, delivery: Delivery) -> None:
         """Send it, and keep what came of it, however long the catalog can't be reached: nobody else looks after it while this process
