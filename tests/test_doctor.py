@@ -19,6 +19,7 @@ from fixtures_server import Server, ServerFactory
 
 from carboy.cli.doctor import catalog, clock, disk, settings
 from carboy.cli.main import main
+from carboy.testing import temporary_carboy
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,18 @@ def test_nothing_is_wrong_with_a_new_folder(data: Path) -> None:
 def test_nothing_is_wrong_before_the_first_start_and_nothing_is_made(elsewhere: Path) -> None:
     assert doctor().exit_code == 0
     assert not (elsewhere / "data").exists()
+
+
+def test_it_tells_of_jobs_that_nobody_runs_and_of_dead_ones() -> None:
+    with temporary_carboy() as carboy:
+        jobs = [carboy.run(carboy.put("main", name, b"x"), "digest") for name in ("a", "b")]
+        found = carboy.services.catalog
+        assert list(catalog.left_lying(found, time.time())) == []
+        [late] = catalog.left_lying(found, time.time() + 601)
+        assert (late.status, "2 jobs have been waiting" in late.what, "10 minutes" in late.what) == ("warning", True, True)
+        [claim] = found.claim_jobs(carboy.services.leases.instance(), now=time.time(), steps=["digest"], id=jobs[0].id)
+        found.fail_job(claim, "no", now=time.time(), due_at=None)
+        assert [one.what for one in catalog.left_lying(found, time.time())] == ["1 jobs are dead"]
 
 
 def test_it_says_the_same_as_json(data: Path) -> None:

@@ -8,14 +8,18 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from carboy.bootstrap import close, database_url, open_carboy
+from carboy.catalog.base_jobs import Jobs
 from carboy.cli.doctor.disk import is_own
 from carboy.cli.doctor.finding import Finding, ok, problem, warning
 from carboy.config import Settings
 from carboy.errors import CarboyError
+from carboy.jobs import JobFilter
 
 _WAL_RESET_FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """The bug's end, and the older lines that got the correction too."""
 _PATIENCE = 10.0
+_LATE = 300.0
+"""Seconds after which a job that nobody has taken shows that nobody will."""
 
 
 def check(settings: Settings) -> Iterator[Finding]:
@@ -52,6 +56,7 @@ def _reachable(settings: Settings) -> Iterator[Finding]:
         services.catalog.check()
         yield ok("catalog", f"{kind} answers, its schema is one for this version")
         yield from unnamed(services.catalog.stored(), services.storages)
+        yield from left_lying(services.catalog, time.time())
     except CarboyError as error:
         advice = "run carboy db upgrade" if "older" in error.detail else "see that the database runs and lets Carboy in"
         yield problem("catalog", " ".join(error.detail.split()), "start the newer Carboy" if "newer" in error.detail else advice)
@@ -65,6 +70,19 @@ def unnamed(stored: Mapping[str, tuple[int, int]], storages: Collection[str]) ->
         if name not in storages:
             yield problem("catalog", f"{count} contents of {size} bytes are kept in the storage {name!r}, which the settings don't name",
                           f"set up storages.{name} again")
+
+
+def left_lying(catalog: Jobs, now: float) -> Iterator[Finding]:
+    """Jobs that nobody runs, and those that nobody has tried anew."""
+    queued, _ = catalog.jobs(JobFilter(states=("queued",)), limit=1000)
+    late = [job.due_at for job in queued if job.due_at < now - _LATE]
+    if late:
+        yield warning("catalog", f"{len(late)} jobs have been waiting for a worker, one of them for {(now - min(late)) / 60:.0f} minutes",
+                      "see that carboy worker runs, or carboy serve without --no-worker")
+    dead, more = catalog.jobs(JobFilter(states=("dead",)), limit=100)
+    if dead:
+        yield warning("catalog", f"{len(dead)}{' or more' if more else ''} jobs are dead",
+                      "see carboy jobs list --state dead, and carboy jobs retry")
 
 
 def sound(path: Path, patience: float = _PATIENCE) -> Finding:
