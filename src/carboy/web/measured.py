@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from werkzeug import Response
+
 from carboy.measuring import Meter
 from carboy.metrics import (
     BODIES,
@@ -84,15 +86,15 @@ class Traffic:
         """An upload has become a file."""
         self._meter.add(UPLOADS, (call.protocol or "other", "complete"))
 
-    def answered(self, call: Call, status: int, length: int | None) -> None:
-        """The answer is known, and how long it is."""
-        seconds = time.perf_counter() - call.began
+    def answered(self, call: Call, response: Response) -> None:
+        """The answer is known. What is sent of it Carboy's own server tells; elsewhere it is as much as was promised."""
+        seconds, status = time.perf_counter() - call.began, response.status_code
         self.request(call.route, call.method, status)
         self._meter.observe(REQUEST_SECONDS, seconds, (call.route,))
         call.environ["carboy.route"] = call.route
-        if "carboy.worker" not in call.environ and length and call.method != "HEAD":
-            self._meter.add(SENT, (call.route,), length)
-        if call.has_body and brings_bytes(call):
+        if "carboy.worker" not in call.environ and call.method != "HEAD":
+            self._meter.add(SENT, (call.route,), response.content_length or 0)
+        if call.protocol and call.has_body and brings_bytes(call):
             self._brought(call, status, seconds)
 
     def request(self, route: str, method: str, status: int) -> None:
