@@ -103,7 +103,7 @@ class Application:
         if call.always:
             response.headers.update(call.always)
         call.environ["carboy.principal"] = call.known_principal
-        self._traffic.answered(call, response.status_code, response.content_length)
+        self._traffic.answered(call, response)
         return response
 
     def _answer(self, call: Call) -> Response:
