@@ -23,11 +23,13 @@ from carboy.processing.wakes import Wakes
 
 log = logging.getLogger("carboy.jobs")
 
-BATCH = 256
+BATCH, MOST = 256, 1000
 LOST = 5.0
 """What was sent so many seconds ago, and isn't begun though nothing waits in its queue, is lost."""
+OVERTAKEN = 2.0
+"""So is what isn't begun although others that were sent so many seconds later are; each time that it is sent again, twice as many."""
 OLD, OLDEST = 60.0, 3600.0
-"""What is still queued after so long is sent again though others wait in its queue; then after twice as long each time, up to this."""
+"""What is still queued after so long is sent again whatever its queue looks like; then after twice as long each time, up to this."""
 _NEVER = 1.0
 """A time of sending before any: marks what was not sent after all."""
 _RECOVER, _FIRST = 1.0, 1.0
@@ -35,13 +37,50 @@ _IDLE = 30.0
 _PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 
 
+Lane = tuple[str, int]
+"""A queue and a priority: within one, ids are delivered in the order of their sending."""
+
+
 @dataclass(slots=True)
 class _Sent:
-    """An id that was sent and is still queued: when it was last seen so, and when it is sent again at the latest."""
+    """An id that was sent, when (by the monotonic clock), and when it is sent again at the latest."""
 
-    seen: float
+    at: float
     again: float
+    lane: Lane
     times: int = 0
+
+
+class _Sendings:
+    """What is known here of ids that were sent and are not begun yet."""
+
+    def __init__(self, old: float) -> None:
+        self._old = old
+        self._known: dict[str, _Sent] = {}
+        self._fronts: dict[Lane, float] = {}
+        """When the last id was sent of those that are begun."""
+
+    def note(self, job: Job) -> None:
+        """It is sent now."""
+        now, known = time.monotonic(), self._known.get(job.id)
+        if known is None:
+            known = self._known[job.id] = _Sent(now, 0.0, (job.queue, job.priority), -1)
+        known.at, known.times = now, known.times + 1
+        known.again = now + min(OLDEST, self._old * 2.0 ** min(known.times, 20))
+
+    def compare(self, stale: Collection[str]) -> None:
+        """With those that are still queued, all of them: others that were sent that long ago are begun."""
+        before = time.monotonic() - LOST - 0.5
+        for id, sent in [one for one in self._known.items() if one[1].at < before and one[0] not in stale]:
+            self._fronts[sent.lane] = max(sent.at, self._fronts.get(sent.lane, 0.0))
+            del self._known[id]
+
+    def lost(self, job: Job) -> bool:
+        """Whether it is to be sent again, though others may be waiting before it. Who sees one for the first time doesn't know when it was
+        sent: no later than could be."""
+        now = time.monotonic()
+        sent = self._known.setdefault(job.id, _Sent(now - LOST, now + self._old, (job.queue, job.priority)))
+        return now >= sent.again or sent.at + OVERTAKEN * 2.0 ** min(sent.times, 10) < self._fronts.get(sent.lane, 0.0)
 
 
 @dataclass(slots=True)
@@ -79,10 +118,9 @@ class Dispatcher:
         self._broker = broker
         self._poll = poll
         self._alone = alone
-        self._old = old
         self._clock = clock
         self._stopped = threading.Event()
-        self._sent: dict[str, _Sent] = {}
+        self._sendings = _Sendings(old)
         self._away: _Away | None = None
         self._firsts = _Firsts()
         self._recover_at = 0.0
@@ -133,28 +171,23 @@ class Dispatcher:
                 return
 
     def _send_lost(self) -> None:
-        """All those whose queue is empty, and of others those that were sent long ago."""
-        stale = self._stale()
+        """All those whose queue is empty, and of others those that were overtaken, or sent long ago."""
+        stale, since = self._stale(), self._clock() - LOST
+        if len(stale) < MOST:
+            self._sendings.compare({job.id for job in stale})
         if not stale or not self._ours(False):
             return
         empty = self._empty({job.queue for job in stale})
-        since = self._clock() - LOST
         while stale:
-            now = time.monotonic()
-            again = [job for job in stale if job.queue in empty or now >= self._seen(job, now).again]
-            for job in again:
-                seen = self._seen(job, now)
-                seen.times += 1
-                seen.again = now + min(OLDEST, self._old * 2.0 ** min(seen.times, 20))
+            again = [job for job in stale if self._sendings.lost(job) or job.queue in empty]
             if again:
                 log.info("%d job(s) are still queued; they are sent again", len(again))
                 self._send(again)
-            stale = self._stale(since) if len(again) == len(stale) == BATCH else []
-        self._forget()
+            stale = self._stale(since) if len(again) == MOST else []
 
     def _stale(self, since: float | None = None) -> list[Job]:
         now = self._clock()
-        return self._catalog.unsent_jobs(now=now, before=now - LOST if since is None else since, limit=BATCH)
+        return self._catalog.unsent_jobs(now=now, before=now - LOST if since is None else since, limit=MOST)
 
     def _empty(self, queues: Collection[str]) -> set[str]:
         self._broker.connect()
@@ -167,6 +200,7 @@ class Dispatcher:
         for number, job in enumerate(jobs):
             try:
                 self._broker.send(job)
+                self._sendings.note(job)
             except BrokerAway:
                 self._catalog.mark_sent([job.id for job in jobs[number:]], at=0.0)
                 raise
@@ -194,16 +228,6 @@ class Dispatcher:
 
     def _ours(self, rung: bool) -> bool:
         return self._firsts.ask("dispatch", self._leases) or (rung and self._firsts.ask(f"dispatch {socket.gethostname()}", self._leases))
-
-    def _seen(self, job: Job, now: float) -> _Sent:
-        known = self._sent.setdefault(job.id, _Sent(now, now + self._old))
-        known.seen = now
-        return known
-
-    def _forget(self) -> None:
-        """Those that were seen no more for a while, however long that is for those that were sent often."""
-        now = time.monotonic()
-        self._sent = {id: sent for id, sent in self._sent.items() if now - sent.seen < OLD}
 
     def _recover(self) -> None:
         self._leases.bury_the_dead_here()
