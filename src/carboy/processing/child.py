@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import pickle
 import select
@@ -124,6 +125,14 @@ class Context(OfClaim):
         with _as_file(content) as (file, at):
             self._ask("attach", file=file, name=name, at=at, media_type=media_type, facts=as_json(facts))
 
+    def log(self, record: logging.LogRecord, line: str) -> None:
+        """Have the worker log it, unless this thread is in the midst of asking it for something."""
+        if self._lock.acquire(timeout=1.0):
+            try:
+                self._channel.send("log", level=record.levelno, logger=record.name, line=line[:_LONGEST])
+            finally:
+                self._lock.release()
+
     def _read(self, at: int, size: int) -> bytes:
         return self._ask("read", at=at, size=min(size, _PIECE)).data
 
@@ -136,6 +145,18 @@ class Context(OfClaim):
         if answer.kind == "error":
             raise getattr(errors, answer.facts["error"], CarboyError)(answer.facts["detail"])
         return answer
+
+
+class _Lines(logging.Handler):
+    """What the step logs goes where the worker's lines go."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self._context = context
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(Exception):
+            self._context.log(record, self.format(record))
 
 
 class _Elsewhere(io.RawIOBase):
@@ -208,7 +229,10 @@ def _outcome(order: Message, channel: Channel, prctl: Control) -> dict[str, Any]
     confine(facts["step"], Confines(**facts["confines"]), prctl)
     function = _function(load(facts["module"], facts["source"]), facts["name"])
     claim, args = pickle.loads(order.data)  # noqa: S301  from the worker
-    value = function(Context(claim, channel), **args)
+    context = Context(claim, channel)
+    logging.getLogger().handlers[:] = [_Lines(context)]
+    logging.getLogger("carboy").setLevel(logging.INFO)
+    value = function(context, **args)
     return outcome_as_json(value if isinstance(value, Outcome) else Outcome(as_json(value)))
 
 
