@@ -27,6 +27,7 @@ log = logging.getLogger("carboy.jobs")
 _LOOK = 0.1
 """Seconds until it is noticed that the job was cancelled."""
 _PIECE = 2**20
+_MOST_LINES, _LONGEST_LINE = 1000, 4000
 
 
 class NeverBorn(Exception):
@@ -47,6 +48,7 @@ class Offspring:
         self._pid: int | None = None
         self._status: int | None = None
         self._cpu = 0.0
+        self._lines = 0
         self._over = False
         """Whether nothing more will be heard of its life."""
 
@@ -96,7 +98,8 @@ class Offspring:
 
     def _answer(self, message: Message) -> None:
         answers: Mapping[str, Callable[[Message], None]] = {
-            "progress": self._progress, "open": self._give, "read": self._read, "path": self._path, "attach": self._attach}
+            "progress": self._progress, "open": self._give, "read": self._read, "path": self._path, "attach": self._attach,
+            "log": self._log}
         answer = answers.get(message.kind)
         if answer is None:
             raise StepFailed("the step's process asked for what there isn't", retry=True)
@@ -112,6 +115,15 @@ class Offspring:
 
     def _progress(self, message: Message) -> None:
         self._attempt.progress(float(message.facts["share"]), str(message.facts["phrase"]))
+
+    def _log(self, message: Message) -> None:
+        """What came to harm by what it reads says what it likes: it is one line, and there are not too many."""
+        self._lines += 1
+        if self._lines <= _MOST_LINES:
+            level = min(logging.CRITICAL, max(logging.INFO, int(message.facts["level"])))
+            said = f"{message.facts['logger']}: {message.facts['line']}"
+            log.log(level, "%s", "".join(char if char.isprintable() else repr(char)[1:-1] for char in said[:_LONGEST_LINE]),
+                    extra={"facts": {"job": self._attempt.job.id, "step": self._attempt.job.step}})
 
     def _give(self, message: Message) -> None:
         file = self._attempt.opened()
