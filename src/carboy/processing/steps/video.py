@@ -200,7 +200,7 @@ def _run(command: Sequence[str], files: Sequence[int]) -> bytes:
                            preexec_fn=end_with_parent)
     name = command[0].rpartition("/")[2]
     told = ended.stderr.decode(errors="replace").strip()
-    if "Cannot allocate memory" in told or "Out of memory" in told:
+    if any(sign in told for sign in ("Cannot allocate memory", "Out of memory", "failed to map segment", "get_buffer() failed")):
         raise MemoryError
     if ended.returncode == -signal.SIGXCPU:
         raise StepFailed(f"{name} took more processor time than it may")
