@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -251,6 +252,21 @@ def test_a_file_goes_to_s3(service: Service, client: Client, video: Path) -> Non
     assert service.stored("My_video.mp4") == data
     new = set(service.s3.keys(service.bucket)) - before
     assert data in [service.s3.client().get_object(Bucket=service.bucket, Key=key)["Body"].read() for key in new]
+
+
+def test_the_client_that_the_page_shows(service: Service, tmp_path: Path) -> None:
+    """docs/classic.md: its code, as it stands there, but for the address."""
+    page = (Path(__file__).parents[2] / "docs/classic.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "film.mkv").write_bytes(random.Random("film").randbytes(12_000_000))
+    script = "\n".join(blocks).replace("http://127.0.0.1:8080", service.node.url)
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "TOKEN": service.node.token}, capture_output=True,
+                         text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    printed, state = ran.stdout.splitlines()
+    assert f"```text\n{printed}\n```" in page
+    assert state == f"SUCCESS {hashlib.sha256((tmp_path / 'film.mkv').read_bytes()).hexdigest()}"
+    assert service.stored("film.mkv") == (tmp_path / "film.mkv").read_bytes()
 
 
 def test_nothing_was_lost_on_the_way(service: Service, client: Client) -> None:

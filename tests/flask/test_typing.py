@@ -36,6 +36,7 @@ def test_mistakes_are_found(cache: Path, tmp_path: Path) -> None:
     wrong = {
         "carboy.received('photo').keep(ovner=1)": "ovner", "carboy.put('main', 'a', 'text')": "arg-type",
         "carboy.get(7)": "arg-type", "carboy.send(avatars)": "arg-type", "carboy.receives(7)": "arg-type", "carboy.url_for('x').foo": "attr-defined",
+        "carboy.step('x', retires=1)": "retires", "carboy.jobs(state='ended')": "arg-type", "look(1)": "arg-type",
     }
     text = SAMPLE.read_text() + "\n" + "\n".join(wrong) + "\n"
     (tmp_path / "wrong.py").write_text(text)

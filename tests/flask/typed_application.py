@@ -6,7 +6,9 @@ Never run; tests/flask/test_typing.py checks it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import BinaryIO, assert_type
 
 from flask import Flask, request
@@ -14,10 +16,10 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from werkzeug import Response
 
-from carboy import Carboy, CarboyError, File, FileId, Principal, Received, Settings, Space
+from carboy import Carboy, CarboyError, Context, Derived, File, FileId, Job, Limits, Principal, Received, Settings, Space, StepFailed, step
 from carboy.model import Action
 from carboy.signals import file_stored
-from carboy.testing import temporary_carboy
+from carboy.testing import run_jobs, temporary_carboy
 
 
 class Base(DeclarativeBase):
@@ -80,6 +82,39 @@ def two(extra: int = 1) -> str:
 
 
 assert_type(two(extra=3), str)
+
+
+@dataclass
+class Seen:
+    pages: int
+
+
+@carboy.step("look", accept=["application/pdf"], after=["digest"], retries=5, spaces=[avatars, "main"], isolated=True,
+             limits=Limits(memory=2**28))
+def look(context: Context, *, deep: bool = False) -> Seen:
+    with context.stream() as source, context.path() as path:
+        assert_type(source, BinaryIO)
+        assert_type(path, Path)
+        context.progress(0.5, "reading")
+        context.attach("first.txt", source.read(100), "text/plain", page=1)
+    return Seen(len(context.results))
+
+
+@step("elsewhere", spaces=["main"])
+def elsewhere(context: Context) -> None:
+    raise StepFailed("not now", retry=60)
+
+
+def in_the_background(context: Context) -> Seen:
+    job = carboy.run("0" * 32, "look", deep=True)
+    assert_type(job, Job)
+    assert_type(carboy.jobs(job.file_id, state="dead"), Iterator[Job])
+    assert_type(carboy.derived(job.file_id), list[Derived])
+    assert_type(carboy.open_derived(job.file_id, "look", "first.txt"), BinaryIO)
+    assert_type(carboy.send_derived(job.file_id, "look", "first.txt"), Response)
+    assert_type(carboy.retry_job(carboy.cancel_job(job)), Job)
+    assert_type(run_jobs(carboy, dead=True), list[Job])
+    return look(context, deep=True)
 
 
 def by_hand(stream: BinaryIO) -> int:
