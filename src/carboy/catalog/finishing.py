@@ -10,7 +10,7 @@ from carboy.catalog import claiming, contents, rows
 from carboy.catalog.ordering import settle_waiting
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import RUNNING, blobs, derived, files, jobs, versions
-from carboy.catalog.twins import join_twin, lock_with_twin
+from carboy.catalog.twins import join, lock_with_twin
 from carboy.errors import Conflict, NotFound
 from carboy.jobs import MOVES, Claim, Job, JobState, Outcome
 from carboy.model import Act
@@ -36,7 +36,7 @@ _ADD_DERIVED = insert(derived)
 
 def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool:
     job = claim.job
-    blob, twin_id = lock_with_twin(session, claim.blob, outcome)
+    blob, twin = lock_with_twin(session, claim.blob, outcome)
     if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), now=now):
         return False
     _derive(session, job, outcome, now)
@@ -48,8 +48,8 @@ def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool
         session.run(_RETYPE_VERSIONS, blob=job.blob_id, as_type=outcome.media_type)
     settle_waiting(session, job.blob_id, now)
     facts = {"quarantine": outcome.quarantine} if outcome.quarantine else {}
-    if twin_id and outcome.same_in and join_twin(session, job.blob_id, twin_id, outcome.same_in, now):
-        facts["joined"] = twin_id
+    if twin and (kept := join(session, blob, twin, outcome, now)):
+        facts["joined"] = kept
     claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **facts})
     return True
 

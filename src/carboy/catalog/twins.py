@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, bindparam, delete, literal_column, null, or_, select, update
+from sqlalchemy import ColumnElement, CompoundSelect, Select, bindparam, delete, literal_column, null, or_, select, update
 
 from carboy.catalog import contents
 from carboy.catalog.ordering import of_blob, settle_waiting
@@ -16,15 +16,14 @@ from carboy.model import Blob
 _LEAST = 1
 """Empty contents keep nothing, so nothing is saved."""
 _ONE: ColumnElement[int] = literal_column("1")
-_OLDER = or_(blobs.c.created_at < bindparam("born"), and_(blobs.c.created_at == bindparam("born"), blobs.c.id < bindparam("blob")))
-"""Of two that are the same the older one stays: never do both take each other's place."""
 
 
 @cache
 def _twin(owned: bool) -> Select[tuple[str]]:
     found = (select(blobs.c.id).join_from(blobs, files, files.c.blob_id == blobs.c.id)
              .where(blobs.c.sha256 == bindparam("hash"), blobs.c.size == bindparam("size"), blobs.c.storage == bindparam("kept_in"),
-                    blobs.c.damaged_at.is_(None), blobs.c.quarantine.is_(None), _OLDER, files.c.space == bindparam("of_space")))
+                    blobs.c.id != bindparam("blob"), blobs.c.damaged_at.is_(None), blobs.c.quarantine.is_(None),
+                    files.c.space == bindparam("of_space")))
     if owned:
         found = found.where(files.c.owner == bindparam("of_owner"))
     return found.order_by(blobs.c.created_at, blobs.c.id).limit(1)
@@ -56,14 +55,14 @@ def twin(session: Session, blob: Blob, space: str, owner: str | None) -> str | N
     if blob.sha256 is None or blob.size < _LEAST or blob.quarantine or blob.damaged_at is not None:
         return None
     asked = {"of_owner": owner} if owner is not None else {}
-    row = session.one(_twin(owner is not None), hash=blob.sha256, size=blob.size, kept_in=blob.storage, blob=blob.id, born=blob.created_at,
+    row = session.one(_twin(owner is not None), hash=blob.sha256, size=blob.size, kept_in=blob.storage, blob=blob.id,
                       of_space=space, **asked)
     return row[0] if row else None
 
 
-def lock_with_twin(session: Session, blob: Blob, outcome: Outcome) -> tuple[Blob | None, str | None]:
-    """The blob as it is, locked, None if it is gone; and the id of the one that is to take its place, locked too. Two of the same bytes
-    that are looked at in the same moment don't miss each other, and no two wait for each other."""
+def lock_with_twin(session: Session, blob: Blob, outcome: Outcome) -> tuple[Blob | None, Blob | None]:
+    """The blob as it is, locked, None if it is gone; and the one that is to be joined with it, locked too. Two of the same bytes that are
+    looked at in the same moment don't miss each other, and no two wait for each other."""
     found = outcome.same_as
     sha256 = outcome.sha256 or blob.sha256
     if outcome.same_in and not found and sha256:
@@ -71,13 +70,22 @@ def lock_with_twin(session: Session, blob: Blob, outcome: Outcome) -> tuple[Blob
         known = Blob(blob.id, blob.storage, blob.key, blob.size, blob.crc64nvme, sha256, blob.created_at)
         found = twin(session, known, *outcome.same_in)
     locked = {id: contents.lock_blob(session, id) for id in sorted({blob.id, *([found] if found else [])})}
-    return locked[blob.id], found if outcome.same_in and found and locked[found] else None
+    return locked[blob.id], locked[found] if outcome.same_in and found else None
 
 
-def join_twin(session: Session, blob_id: str, twin_id: str, where: tuple[str, str | None], now: float) -> bool:
-    """Files there get the twin's content instead of this one; both are locked. If nothing else has it, its jobs go along and it is
-    condemned. Whether it came to that: not where one of them isn't sound, or where something would get around what holds it back."""
-    blob, kept = contents.lock_blob(session, blob_id), contents.lock_blob(session, twin_id)
+def join(session: Session, blob: Blob, twin: Blob, outcome: Outcome, now: float) -> str | None:
+    """One of the two, both locked, takes the other's place where the outcome says: the older one, unless it names which. The id of the
+    one that stays, None where they aren't joined."""
+    gone, kept = blob, twin
+    if outcome.same_as is None and (blob.created_at, blob.id) < (twin.created_at, twin.id):
+        gone, kept = twin, blob
+    return kept.id if outcome.same_in and _join(session, gone.id, kept.id, outcome.same_in, now) else None
+
+
+def _join(session: Session, blob_id: str, kept_id: str, where: tuple[str, str | None], now: float) -> bool:
+    """Files there get the kept content instead of this one. If nothing else has it, its jobs go along and it is condemned. Whether it came
+    to that: not where one of them isn't sound, or where something would get around what holds it back."""
+    blob, kept = contents.lock_blob(session, blob_id), contents.lock_blob(session, kept_id)
     if not blob or not kept or any(one.quarantine is not None or one.damaged_at is not None for one in (blob, kept)):
         return False
     space, owner = where
@@ -86,7 +94,7 @@ def join_twin(session: Session, blob_id: str, twin_id: str, where: tuple[str, st
     other_uses = session.one(_other_uses(owner is not None), **values)
     if blob.held and (other_uses or blob.held != sum(map(_is_holding, every))):
         return False
-    if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=twin_id):
+    if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=kept_id):
         return False
     if not other_uses:
         _bring_jobs(session, every, kept, now)
