@@ -325,19 +325,31 @@ def test_who_takes_nothing_is_cut_and_goes_on_where_they_were(narrow: Gated) -> 
     """Events of a path of 4000 bytes, more of them than any buffer on the way holds; nobody else is held up."""
     path = "/".join(["x" * 249] * 16)
     id = narrow.put(f"main/{path}")["id"]
-    who = narrow.someone(["main:read"])
+    who, other = (narrow.someone(["main:read"]) for _ in range(2))
     slow = listen(narrow, "?space=main", who=who, connection=stuck(narrow))
-    begun = slow.last_id
-    with listen(narrow, "?space=main&kinds=file.update") as quick:
-        operations = {"operations": [{"op": "update", "id": id, "tags": [str(number)]} for number in range(1000)]}
+    operations = {"operations": [{"op": "update", "id": id, "tags": [str(number)]} for number in range(1000)]}
+    with ThreadPoolExecutor(1) as pool:
+        quick = pool.submit(updates, narrow, other, slow.last_id, 2000)
         for _ in range(2):
             assert narrow.api("POST", "/api/v1/bulk", operations)["succeeded"] == 1000
-        assert len([quick.next() for _ in range(2000)]) == 2000
-
-    resumed = eventually(lambda: opened(narrow, who, begun))  # the place of the one that was cut is free again
+        assert len(quick.result(wire.LIMIT)) == 2000
+    assert len(updates(narrow, who, slow.last_id, 2000)) == 2000  # there is a place again: the one that was cut has lost it
     slow.connection.close()
-    with resumed as again:
-        assert [again.next().kind for _ in range(2000)] == ["file.update"] * 2000
+
+
+def updates(narrow: Gated, who: Mapping[str, str], last_id: str | None, count: int) -> set[str | None]:
+    """The ids of so many events, each heard once; a machine that is busy may have cut this one, too."""
+    found: list[str | None] = []
+    while len(found) < count:
+        with eventually(lambda: opened(narrow, who, last_id)) as stream:  # type: ignore[union-attr] # noqa: B023
+            for event in stream.events():
+                assert event.kind == "file.update"
+                found.append(event.id)
+                if len(found) == count:
+                    break
+            last_id = stream.last_id
+    assert len(set(found)) == count
+    return set(found)
 
 
 def opened(narrow: Gated, who: Mapping[str, str], last_id: str | None) -> Stream | None:
