@@ -20,6 +20,7 @@ from fixtures_server import eventually
 
 from carboy.errors import ConfigError
 from carboy.processing.registry import steps_in
+from carboy.processing.spool import own_folder
 from carboy.processing.step import Context, Step, Steps, step
 
 STEPS = list(steps_in(isolated_steps))
@@ -65,7 +66,7 @@ def must_end(note: Path) -> list[int]:
 
 
 def nursery_of(workshop: Any) -> int:
-    pid: int = workshop.services.isolation._nursery._process.pid
+    pid: int = workshop.services.isolation._nurseries.get().kept._process.pid
     return pid
 
 
@@ -396,6 +397,10 @@ def test_a_worker_that_is_gone_leaves_no_process(tmp_path: Path, note: Path, end
         end(worker)
         assert len(must_end(note)) == 4
         eventually(lambda: not is_alive(nursery))
+        spool = tmp_path / "data" / "spool"
+        assert [path.name[:5] for path in spool.iterdir()] == ["step-"]
+        with own_folder(spool) as folder:
+            assert list(spool.iterdir()) == [folder]
     finally:
         worker.kill()
         worker.communicate()

@@ -240,13 +240,3 @@ def test_without_ffmpeg_a_job_is_done_and_says_so(make_workshop: Any, make: Make
     workshop = make_workshop()
     job = ran(workshop, "film.mp4", data)
     assert (job.state, job.result["available"], job.result["poster"]) == ("done", False, False)
-
-
-def test_a_film_in_another_kind_of_storage(make_workshop: Any, make: Make, s3_server: Any, monkeypatch: Any) -> None:
-    for name, value in s3_server.env.items():
-        monkeypatch.setenv(name, value)
-    workshop = make_workshop(storages={"bulk": {"bucket": s3_server.new_bucket(), "endpoint": s3_server.endpoint, "style": "path",
-                                                "region": s3_server.region}}, spaces={"main": {"storage": "bulk"}})
-    job = ran(workshop, "film.mp4", make("film.mp4", *film(), *SOUND, *H264, "-c:a", "aac"))
-    assert (job.failure, job.result["video"]["codec"]) == (None, "h264")
-    assert poster(workshop, "film.mp4") == (320, 180)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from carboy.errors import BytesMissing, Cancelled
 from carboy.jobs import Claim, Job
 from carboy.model import Blob, File
 from carboy.processing.keeping import Attachments
+from carboy.processing.spool import own_folder
 from carboy.storage.base import OnDisk, Storage
 
 _PIECE = 2**20
@@ -80,8 +80,8 @@ class Attempt(OfClaim):
 
     @contextmanager
     def path(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="step-", dir=self.spool) as folder:
-            path = Path(folder) / f"content{PurePosixPath(self.name).suffix[:16]}"
+        with own_folder(self.spool) as folder:
+            path = folder / f"content{PurePosixPath(self.name).suffix[:16]}"
             with self.stream() as source, path.open("wb") as file:
                 shutil.copyfileobj(source, file, _PIECE)
             yield path
@@ -98,8 +98,7 @@ class Attempt(OfClaim):
 
     @property
     def spool(self) -> Path:
-        """An existing folder for what is wanted for as long as it runs."""
-        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Where folders are made for what is wanted for as long as it runs."""
         return self._spool
 
     def opened(self) -> BinaryIO | None:

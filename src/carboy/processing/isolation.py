@@ -11,7 +11,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,12 +18,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from carboy.catalog.processes import PerProcess
 from carboy.config import Settings
 from carboy.errors import ConfigError, StepFailed
 from carboy.jobs import Outcome
 from carboy.processing.confining import Confines
 from carboy.processing.context import Attempt
 from carboy.processing.offspring import NeverBorn, Offspring
+from carboy.processing.spool import own_folder
 from carboy.processing.step import Step, place_of
 
 log = logging.getLogger("carboy.jobs")
@@ -39,8 +40,7 @@ class Isolation:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lock = threading.Lock()
-        self._nursery: _Nursery | None = None
+        self._nurseries = PerProcess(_Place)
 
     def __call__(self, step: Step, attempt: Attempt, args: Mapping[str, Any]) -> Outcome:
         """Raises Cancelled, and StepFailed for what the step raised, for a limit that it met, and for a process that ended without a
@@ -51,17 +51,16 @@ class Isolation:
             order = pickle.dumps((attempt.claim, dict(args)))
         except (ConfigError, pickle.PicklingError, TypeError, AttributeError) as error:
             raise StepFailed(f"it can't run in a process of its own: {error}") from error
-        with tempfile.TemporaryDirectory(prefix="step-", dir=attempt.spool, ignore_cleanup_errors=True) as folder:
-            how = {"step": step.name, "module": module, "source": _file_of(module), "name": name, "folder": folder,
+        with own_folder(attempt.spool) as folder:
+            how = {"step": step.name, "module": module, "source": _file_of(module), "name": name, "folder": str(folder),
                    "confines": asdict(confines)}
             return self._run(attempt, confines, how, order)
 
     def close(self) -> None:
         """End what was started. Repeatable."""
-        with self._lock:
-            nursery, self._nursery = self._nursery, None
-        if nursery and nursery.owner == os.getpid():
-            nursery.close()
+        place = self._nurseries.made()
+        if place:
+            place.close()
 
     # --- inside ---
 
@@ -71,7 +70,7 @@ class Isolation:
 
     def _run(self, attempt: Attempt, confines: Confines, how: Mapping[str, Any], order: bytes) -> Outcome:
         for _ in range(_TRIES):
-            nursery = self._ready()
+            nursery = self._nurseries.get().nursery()
             with suppress(NeverBorn), Offspring(attempt, confines) as child:
                 nursery.bear(child, {"module": how["module"], "source": how["source"]})
                 try:
@@ -81,27 +80,35 @@ class Isolation:
                         nursery.kill()
         raise StepFailed("no process could be started for it", retry=True)
 
-    def _ready(self) -> _Nursery:
-        known = self._nursery
-        if known and known.owner == os.getpid() and known.lives():
-            return known
-        if known and known.owner != os.getpid() and self._lock.locked():
-            self._lock = threading.Lock()  # it was forked while a thread held it, which isn't here
+
+class _Place:
+    """Where one process has its nursery."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.kept: _Nursery | None = None
+
+    def nursery(self) -> _Nursery:
+        """One that lives, as far as can be seen."""
         with self._lock:
-            known = self._nursery
-            if not (known and known.owner == os.getpid() and known.lives()):
-                if known and known.owner == os.getpid():
-                    log.info("the process that starts those of steps has ended; another one is started")
-                    known.kill()
-                self._nursery = known = _Nursery()
-        return known
+            if self.kept and not self.kept.lives():
+                log.info("the process that starts those of steps has ended; another one is started")
+                self.kept.kill()
+                self.kept = None
+            self.kept = self.kept or _Nursery()
+            return self.kept
+
+    def close(self) -> None:
+        with self._lock:
+            nursery, self.kept = self.kept, None
+        if nursery:
+            nursery.close()
 
 
 class _Nursery:
     """The process that forks, as its worker sees it."""
 
     def __init__(self) -> None:
-        self.owner = os.getpid()
         self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  this very program
