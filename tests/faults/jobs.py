@@ -108,6 +108,16 @@ class Uploading:
             connection.close()
 
 
+@dataclass(slots=True)
+class _Struck:
+    """A strike, and the jobs that were open then."""
+
+    kind: str
+    at: float
+    jobs: set[str]
+    alone: bool
+
+
 class Watching:
     """Sees which jobs are open, ten times a second, and when those of a moment are over."""
 
@@ -115,8 +125,9 @@ class Watching:
         self._plant, self._uploading = plant, uploading
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._since: list[tuple[str, float, set[str]]] = []
+        self._since: list[_Struck] = []
         self.recovered: dict[str, list[float]] = {}
+        """After strikes that no other came upon before it was over."""
         self._thread = threading.Thread(target=self._run)
 
     def start(self) -> None:
@@ -125,7 +136,14 @@ class Watching:
     def struck(self, kind: str) -> None:
         """From now on, until what is open now is over."""
         with self._lock:
-            self._since.append((kind, time.monotonic(), self._plant.unfinished()))
+            for one in self._since:
+                one.alone = False
+            self._since.append(_Struck(kind, time.monotonic(), self._plant.unfinished(), not self._since))
+
+    @property
+    def clear(self) -> bool:
+        """Whether what was open when it was struck last is over."""
+        return not self._since
 
     def stop(self) -> None:
         self._stop.set()
@@ -135,10 +153,10 @@ class Watching:
         while not self._stop.wait(0.1):
             found = self._uploading.open = self._plant.unfinished()
             with self._lock:
-                for kind, began, jobs in self._since:
-                    if not jobs & found:
-                        self.recovered.setdefault(kind, []).append(round(time.monotonic() - began, 2))
-                self._since = [one for one in self._since if one[2] & found]
+                for one in self._since:
+                    if one.alone and not one.jobs & found:
+                        self.recovered.setdefault(one.kind, []).append(round(time.monotonic() - one.at, 2))
+                self._since = [one for one in self._since if one.jobs & found]
 
 
 class Strikes:
@@ -154,11 +172,13 @@ class Strikes:
             self._kinds |= {"kill dispatcher": (self._kill_dispatcher, 2), "flush": (self._flush, 3), "restart redis": (self._restart_redis, 2)}
 
     def run(self, seconds: float) -> None:
-        """Each kind once at least, if there is time."""
+        """Each kind once at least, if there is time. Most wait until what was open at the one before is over, others come upon it."""
         end, waiting = time.monotonic() + seconds, list(self._kinds)
         self._chance.shuffle(waiting)
         while time.monotonic() < end:
             time.sleep(self._chance.uniform(0.3, 2.0))
+            if self._chance.random() < 0.7 and not self._watching.clear:
+                continue
             kind = waiting.pop() if waiting else self._chance.choices(list(self._kinds), [weight for _, weight in self._kinds.values()])[0]
             self._watching.struck(kind)
             self._kinds[kind][0]()

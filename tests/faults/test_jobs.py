@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from faults.disk import until
+from faults.jobs import run
 from faults.plant import Plant, stopped
 from fixtures_redis import RedisServer
 
@@ -123,6 +124,13 @@ def test_a_worker_that_ends_lets_its_jobs_end(plant: Plant) -> None:
     worker.start()
     assert came_out_right(plant, [file])
     assert ran_once(plant, file)
+
+
+def test_kills_and_flushes_under_load_lose_nothing(plant: Plant) -> None:
+    """A short round of the run that goes on for minutes elsewhere."""
+    report = run(plant, 5, seed=7, clients=2)
+    assert report.problems == [] and report.lost == 0
+    assert report.effects == {1: report.jobs} and report.jobs >= report.uploads > 5 and sum(report.strikes.values()) >= 2, report
 
 
 def test_nothing_is_left_over(plant: Plant) -> None:
