@@ -22,8 +22,8 @@ from fixtures_server import eventually
 PAGE = Path(__file__).parent.parent / "docs/tutorial.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"(?:#|\{#) ([\w./-]+\.\w+)(?:, (below|in place of: (.*?)))?(?: #\})?\n")
-SERVERS = re.compile(r"^(flask run --debug|gunicorn .*|carboy serve .*)$", re.MULTILINE)
-LISTENS = re.compile(r"(?:Running on|Listening at:|Carboy is ready at) (http://[\d.:]+)")
+SERVERS = re.compile(r"^(flask run --debug|flask carboy worker|gunicorn .*|carboy serve .*)$", re.MULTILINE)
+LISTENS = re.compile(r"(?:Running on|Listening at:|Carboy is ready at) (http://[\d.:]+)|Carboy's worker is ready")
 ADDRESSES = {"flask": "http://127.0.0.1:5000", "gunicorn": "http://127.0.0.1:8000", "carboy": "http://127.0.0.1:8080"}
 
 
@@ -87,8 +87,8 @@ class Reader:
 
     def start(self, command: str) -> None:
         """A server on a free port, from when it says where it listens."""
-        name = command.split()[0]
-        self.changed = False
+        name = "worker" if command.endswith(" worker") else command.split()[0]
+        self.changed = self.changed and name == "worker"
         free = re.sub(r"(--bind 127\.0\.0\.1:|--port )\d+", r"\g<1>0", self.placed(command).removesuffix(" --debug"))
         free += " --port 0" if name == "flask" else ""
         log = self.folder / f"{name}.log"
@@ -100,7 +100,8 @@ class Reader:
         eventually(lambda: LISTENS.search(log.read_text()) or process.poll() is not None)
         told = LISTENS.search(log.read_text())
         assert told, self.log()
-        self.urls[name] = told[1]
+        if told[1]:
+            self.urls[name] = told[1]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -151,7 +152,7 @@ def test_what_the_tutorial_says_is_so(reader: Reader) -> None:
             assert is_shown(block, reader.printed), f"the page shows\n{block}\nand this came:\n{reader.printed}"
         else:
             reader.shell(block.replace("nginx -t && nginx -s reload\n", ""))
-    assert set(reader.servers) == {"flask", "gunicorn", "carboy"}
+    assert set(reader.servers) == {"flask", "worker", "gunicorn", "carboy"}
     assert (reader.folder / "backup/catalog.sqlite3").is_file()
     site = (reader.folder / "papers.conf").read_text()
     assert ("server 127.0.0.1:8000;" in site, "server_name papers.example.org;" in site) == (True, True)
