@@ -48,7 +48,7 @@ $(VENV)/.made: tools/make_venv.py
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml requirements.lock
 	@echo "installing carboy into $(VENV)"
-	@$(install) --editable .
+	@$(install) --editable .[images,metrics]
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run

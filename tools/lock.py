@@ -22,7 +22,7 @@ def resolve(folder: Path) -> list[str]:
     pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "-qq", "--upgrade", "pip"], check=True)
     groups = [part for group in ("check", "test") for part in ("--group", group)]
-    subprocess.run([*pip, "install", "-qq", ".[postgresql,redis,s3]", *groups], check=True)
+    subprocess.run([*pip, "install", "-qq", ".[celery,images,metrics,postgresql,redis,s3]", *groups], check=True)
     list_all = [*pip, "list", "--format=freeze", "--exclude", "carboy", "--exclude", "setuptools"]
     frozen = subprocess.run(list_all, check=True, capture_output=True, text=True)
     return sorted(frozen.stdout.lower().split())
