@@ -19,12 +19,13 @@ ALLOWED = (
     "Idempotency-Key", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range", "X-Requested-With",
     "X-HTTP-Method-Override", "X-Request-ID", "X-CSRF-Token", "Cache-Control", "Tus-Resumable", "Upload-Length", "Upload-Defer-Length",
     "Upload-Offset", "Upload-Metadata", "Upload-Concat", "Upload-Checksum", "Upload-Complete", "Upload-Incomplete", "Upload-Name",
-    "Upload-Draft-Interop-Version", "Prefer")
+    "Upload-Draft-Interop-Version", "Prefer", "Last-Event-ID")
 """The request's fields that matter to some protocol; what a page asks for besides is allowed as well."""
 EXPOSED = (
     "Location", "Content-Location", "Content-Disposition", "Content-Length", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified",
     "Content-Digest", "Repr-Digest", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "X-Request-ID",
-    "Idempotency-Replayed", "WWW-Authenticate", "Allow", "Carboy-File", "Upload-Offset", "Upload-Length", "Upload-Defer-Length",
+    "Idempotency-Replayed", "Preference-Applied",
+    "WWW-Authenticate", "Allow", "Carboy-File", "Upload-Offset", "Upload-Length", "Upload-Defer-Length",
     "Upload-Expires", "Upload-Metadata", "Upload-Concat", "Upload-Complete", "Upload-Incomplete", "Upload-Limit",
     "Upload-Draft-Interop-Version", "Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size", "Tus-Checksum-Algorithm")
 """The answers' fields that a page may read, of every protocol."""

@@ -178,7 +178,7 @@ class UppyDone(answers.Answer):
     location: str
     key: str
     bucket: str
-    file: answers.File
+    file: answers.Stored
 
 
 UPPY_PARTS: dict[str, Any] = {"application/json": {"schema": {"type": "array", "items": {"type": "object", "properties": {

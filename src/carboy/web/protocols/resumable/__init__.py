@@ -25,10 +25,10 @@ ROUTES = (
                                       errors=_FAILING)),
     Route(_PATH, ("GET",), get, Doc("An upload under way", _TAG, answers={200: answers.Upload})),
     Route(_PATH, ("PATCH",), patch, Doc("Go on with an upload", _TAG, body=fields.BODY,
-                                        answers={200: answers.File, 201: answers.File, 204: None}, headers=_FIELDS,
+                                        answers={200: answers.Stored, 201: answers.Stored, 202: answers.Stored, 204: None}, headers=_FIELDS,
                                         errors=("offset_mismatch", *_FAILING))),
     Route(_PATH, ("PUT",), put, Doc("Send a part of an upload", _TAG, body="application/octet-stream",
-                                    answers={200: answers.File, 201: answers.File, 204: None},
+                                    answers={200: answers.Stored, 201: answers.Stored, 202: answers.Stored, 204: None},
                                     headers=("Content-Range", "Content-Digest", "Content-MD5"), errors=_FAILING)),
     Route(_PATH, ("DELETE",), delete, Doc("Cancel an upload", _TAG, answers={204: None}, errors=("upload_gone",))),
 )

@@ -31,7 +31,7 @@ def _numbered(prefix: str) -> Mapping[str, Any]:
 
 _DROPZONE = _form(dzuuid="string", dzchunkindex="integer", dztotalfilesize="integer", dzchunksize="integer", dztotalchunkcount="integer",
                   dzchunkbyteoffset="integer")
-_MADE: Mapping[int, Any] = {200: answers.Upload, 201: answers.File}
+_MADE: Mapping[int, Any] = {200: answers.Upload, 201: answers.Stored, 202: answers.Stored}
 _TEST = Doc("Whether a chunk is there", _TAG, answers={200: None, 204: None}, errors=("too_large", "invalid_name"))
 _HEADERS = ("Upload-Length", "Upload-Offset")
 ROUTES = (
