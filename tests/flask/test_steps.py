@@ -218,6 +218,12 @@ def test_names_are_checked(app: Flask, carboy: Carboy) -> None:
         carboy.put("main", "a", b"")
 
 
+def test_the_spaces_that_it_names_are_there(app: Flask, carboy: Carboy) -> None:
+    carboy.step("astray", spaces=["papres"])(lambda context: 1)
+    with pytest.raises(ConfigError, match="'astray' is for the space 'papres', which isn't there; there is main, other"):
+        carboy.put("main", "a", b"")
+
+
 def test_it_may_not_come_late(app: Flask, carboy: Carboy) -> None:
     with app.app_context():
         carboy.put("main", "a", b"")

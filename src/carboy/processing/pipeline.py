@@ -47,6 +47,10 @@ class Pipeline:
                 raise ConfigError(f"spaces.{space}.hold: there is no step {name!r}", setting=f"spaces.{space}.hold")
         for name in self._settings.job_queues:
             self._steps.get(name)
+        for step in self._steps.known.values():
+            for space in set(step.spaces or ()) - set(self._settings.spaces):
+                raise ConfigError(f"the step {step.name!r} is for the space {space!r}, which isn't there; there is "
+                                  f"{', '.join(sorted(self._settings.spaces))}", step=step.name)
 
     def concerns(self, space: str) -> bool:
         return bool(self._by_space.get(space))
