@@ -47,8 +47,8 @@ Values = dict[tuple[str, Labels], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one process has counted. Gauges of one that is gone are of nothing. ``pid`` is None where it is not to be seen from here, as
-    from another container."""
+    """What one process has counted. Gauges of one that is gone are of nothing. ``pid`` is None where it is not to be seen from here:
+    it lives in another container."""
 
     slot: int
     alive: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import wire
+import yaml
 from fixtures_flask import AppFactory, make_app
 from fixtures_server import READY, Server, ServerFactory, eventually
 from fixtures_site import FORM, file, multipart
@@ -21,7 +23,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from carboy import Carboy
-from carboy.metrics import METRICS, READ_OFF
+from carboy.metrics import METRICS, READ_OFF, Metric
 
 __all__ = ["make_app"]
 
@@ -285,3 +287,38 @@ def test_an_applications_own_registry_is_its_own(make_app: AppFactory) -> None:
     assert not told.has("visits_total")
     assert b"visits_total 1.0" in generate_latest(own)
     assert b"carboy" not in generate_latest(own) + generate_latest(REGISTRY) + global_before
+
+
+# --- what ships with it ---
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_page_names_all_there_is_with_its_labels() -> None:
+    page = (ROOT / "docs/metrics.md").read_text()
+    told = {(name, kind, tuple(re.findall(r"`(\w+)`", labels)))
+            for name, kind, labels in re.findall(r"^\| `(carboy_\w+)` \| (\w+) \| ([^|]*)\|", page, re.MULTILINE)}
+    assert told == {(shown(one), one.kind, one.labels) for one in [*METRICS.values(), *READ_OFF]}
+
+
+def shown(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.kind == "counter" else metric.name
+
+
+def expressions() -> Iterator[str]:
+    for group in yaml.safe_load((ROOT / "deploy/prometheus-alerts.yml").read_text())["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+    for panel in json.loads((ROOT / "deploy/grafana.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("expression", list(expressions()))
+def test_alerts_and_panels_ask_for_what_there_is(expression: str) -> None:
+    known = {shown(one): one for one in [*METRICS.values(), *READ_OFF]}
+    known.update({f"{one.name}_{part}": one for one in METRICS.values() if one.buckets for part in ("bucket", "sum", "count")})
+    names = set(re.findall(r"\bcarboy_\w+", expression))
+    assert names <= known.keys()
+    labels = {label for name in names for label in known[name].labels} | {"le", "instance", "job"}
+    asked = re.findall(r"(\w+)!?=~?\"", expression) + [label.strip() for lot in re.findall(r"by \(([^)]*)\)", expression) for label in lot.split(",")]
+    assert set(asked) <= labels
+    assert names or "up{" in expression
