@@ -65,7 +65,7 @@ def _entry(id: int, at: float, principal: str | None, kind: str, request: str, a
 
 
 def forget(session: Session, before: float, passing: float) -> int:
-    """Drop what was entered before both times, if it is among the 10,000 oldest, and of what is no part of the audit log 10,000 entries
-    from before ``passing``; how many. So it costs little however long the log is. The last one stays, or SQLite would give its number
+    """Drop what was entered before both times, if it is among the 10,000 oldest, and 10,000 entries that are no part of the audit log and
+    older than ``passing``; how many. So it costs little however long the log is. The last one stays, or SQLite would give its number
     again."""
     return session.run(_FORGET, time=before, passing=passing) + session.run(_PASS, passing=passing)
