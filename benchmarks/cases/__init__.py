@@ -11,6 +11,7 @@ from benchmarks.cases import (
     download,
     form,
     form_of_50,
+    jobs,
     listing,
     memory,
     postgres,
@@ -46,4 +47,4 @@ def _case(module: ModuleType, on_disk: bool = False) -> Case:
 CASES = (_case(raw_put, on_disk=True), _case(form, on_disk=True), _case(sha256), _case(small_files, on_disk=True), _case(form_of_50),
          _case(complete_200), _case(memory), _case(slow_clients), _case(download), _case(listing),
          _case(tus, on_disk=True), _case(tus_small, on_disk=True), _case(tus_parallel, on_disk=True),
-         _case(s3_upload), _case(s3_download), _case(s3_many), _case(postgres))
+         _case(s3_upload), _case(s3_download), _case(s3_many), _case(postgres), _case(jobs))

@@ -22,7 +22,7 @@ def _ratio_key(result: Outcome) -> str:
 
 
 def _row(result: Outcome, row: Row, ratio: str) -> list[str]:
-    cells = [spread(row.figures[column.key], column.digits) for column in result.columns]
+    cells = [spread(row.figures[column.key], column.digits) if column.key in row.figures else "" for column in result.columns]
     if ratio:
         cells.append("" if row is result.rows[0] else spread(result.rows[0].figures[ratio].over(row.figures[ratio]), 2))
     return [row.name, *cells, row.what]
