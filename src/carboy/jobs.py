@@ -87,6 +87,12 @@ class Job:
     started_at: float | None = None
 
     @property
+    def is_holding(self) -> bool:
+        """Whether the content is held back on its account: until it is done, and after it too where it let the content not through. Then it
+        says so in ``failure``, and may be retried."""
+        return self.holds and (self.state != "done" or self.failure is not None)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing comes of it any more unless somebody asks."""
         return self.state in ("done", "dead", "cancelled")

@@ -12,6 +12,7 @@ from fixtures_s3 import S3Server
 from flask import Flask
 
 from carboy import Carboy
+from carboy.jobs import Outcome
 
 BIG = os.urandom(6 * 2**20)
 
@@ -21,7 +22,8 @@ def app(request: pytest.FixtureRequest, make_app: AppFactory, moto_server: S3Ser
     for name, value in moto_server.env.items():
         monkeypatch.setenv(name, value)
     storage = {"bucket": moto_server.new_bucket(), "endpoint": moto_server.endpoint, "style": "path", "redirect": request.param}
-    app = make_app(CARBOY_STORAGES={"bulk": storage}, CARBOY_SPACES={"films": {"storage": "bulk"}})
+    app = make_app(CARBOY_STORAGES={"bulk": storage}, SERVER_NAME="films.example", CARBOY_SPACES={
+        "films": {"storage": "bulk"}, "guarded": {"storage": "bulk", "hold": ["digest"]}})
     carboy = Carboy(app)
     app.extensions["tested"] = request.param
 
@@ -64,3 +66,20 @@ def test_files_are_sent(app: Flask, data: bytes) -> None:
         address = carboy.url_for(file, expires=60)
     parts = urlsplit(address)
     assert got(app, f"{parts.path}?{parts.query}")[0] == data
+
+
+def test_what_is_held_back_or_in_quarantine_leaves_no_way(app: Flask) -> None:
+    """Neither its bytes nor an address of S3."""
+    carboy: Carboy = app.extensions["carboy"].carboy
+    client = app.test_client()
+    with app.app_context():
+        file = carboy.put("guarded", "film.bin", b"guarded", owner="ann")
+        catalog, leases = carboy.services.catalog, carboy.services.leases
+        for way in (f"/film/{file.id}", f"/named/{file.id}", carboy.url_for(file, _external=False)):
+            answer = client.get(way)
+            assert (answer.status_code, "Location" in answer.headers, b"guarded" in answer.data) == (409, False, False)
+        claim, = catalog.claim_jobs(leases.instance(), now=2e9, steps=["digest"])
+        assert catalog.finish_job(claim, Outcome(quarantine="bad"), now=2e9)
+        for way in (f"/film/{file.id}", carboy.url_for(file, _external=False)):
+            answer = client.get(way)
+            assert (answer.status_code, "Location" in answer.headers, b"guarded" in answer.data) == (403, False, False)

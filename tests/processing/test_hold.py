@@ -23,7 +23,7 @@ from carboy.config import load
 from carboy.engine.availability import check_available, status_of
 from carboy.engine.opening import ContentSource
 from carboy.errors import Pending, Quarantined
-from carboy.jobs import Job, Outcome
+from carboy.jobs import Job, JobState, Outcome
 from carboy.model import NOBODY, TRUSTED, Blob, File, Principal, key_for, new_id
 
 CONFIG = """
@@ -376,13 +376,16 @@ class _Jobs:
         return self._jobs
 
 
-def test_the_steps_that_are_told(make_workshop: Any) -> None:
+def test_the_steps_that_are_told() -> None:
     id = new_id()
     blob = Blob(id, "local", key_for(id), 1, 0, held=1)
     file = File(new_id(), "main", "a", "ann", "text/plain", {}, blob, 1, 0.0, 0.0)
-    done, open_, other = (Job(name, id, file.id, "main", "ann", name, "1", state, holds=holds)  # type: ignore[arg-type]
-                          for name, state, holds in (("scan", "done", True), ("look", "dead", True), ("digest", "queued", False)))
-    for jobs, told in (((done, open_, other), ["look"]), ((done, other), ["scan"]), ((), [])):
+    def job(step: str, state: JobState, *, holds: bool = True, failure: str | None = None) -> Job:
+        return Job(step, id, file.id, "main", "ann", step, "1", state, holds=holds, failure=failure)
+
+    through, kept_back = job("look", "done"), job("scan", "done", failure="not let through")
+    dead, other = job("preview", "dead", failure="it failed"), job("digest", "queued", holds=False)
+    for jobs, told in (((through, kept_back, dead, other), ["scan", "preview"]), ((through, other), []), ((), [])):
         with pytest.raises(Pending) as error:
             check_available(NOBODY, file, None, _Jobs(*jobs))
         assert error.value.facts["steps"] == told

@@ -12,7 +12,7 @@ import pytest
 from fixtures_clamd import EICAR, SIGNATURE, STREAM_MAX, ClamdServer
 from fixtures_server import Server, ServerFactory, eventually
 
-from carboy.errors import ConfigError, Pending, Quarantined
+from carboy.errors import ConfigError, Conflict, Pending, Quarantined
 from carboy.model import Principal
 from carboy.processing.clamd import Clamd, ClamdAway, Verdict
 
@@ -73,6 +73,21 @@ class TestVerdicts:
             with pytest.raises(Pending) as error:
                 workshop.services.files.check(person("other"), workshop.file("a"))
             assert error.value.facts["steps"] == ["scan"]
+
+    def test_what_was_not_let_through_may_be_tried_again(self, make_workshop: Any, clamd: ClamdServer) -> None:
+        """By hand, once clamd takes more, or the space has another rule. Until then it stays where it is."""
+        workshop = scanning(make_workshop, clamd)
+        file = workshop.put("a", locked_zip())
+        workshop.drain()
+        other = scanning(make_workshop, clamd, unscanned="pass")
+        catalog, job = other.services.catalog, other.job(file, "scan")
+        assert job.state == "done" and "let the content through" in job.failure
+        assert catalog.retry_job(job.id, now=other.now).state == "queued"
+        assert other.file("a").blob.held == 1
+        assert other.drain() == 1
+        assert (other.file("a").blob.held, other.job(file, "scan").failure) == (0, None)
+        with pytest.raises(Conflict):
+            catalog.retry_job(job.id, now=other.now)
 
     def test_a_scan_that_holds_nothing_quarantines_all_the_same(self, make_workshop: Any, clamd: ClamdServer) -> None:
         workshop = make_workshop(clamd=clamd.address, spaces={"main": {"steps": ["scan"]}})

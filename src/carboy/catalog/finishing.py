@@ -18,8 +18,8 @@ from carboy.model import Act
 _BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
 BY_ID_LOCKED = _BY_ID.with_for_update()
 _MINE = (jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.state == RUNNING)
-_DONE = update(jobs).where(*_MINE).values(state="done", progress=1.0, result=bindparam("gave"), failure=null(), changed_at=bindparam("now"),
-                                          instance=null())
+_DONE = update(jobs).where(*_MINE).values(state="done", progress=1.0, result=bindparam("gave"), failure=bindparam("why"),
+                                          changed_at=bindparam("now"), instance=null())
 _DEAD = update(jobs).where(*_MINE).values(state="dead", failure=bindparam("why"), changed_at=bindparam("now"), instance=null())
 _SET = update(jobs).where(jobs.c.id == bindparam("job")).values(
     state=bindparam("to"), fence=jobs.c.fence + 1, attempts=bindparam("tried"), changed_at=bindparam("now"), due_at=bindparam("now"),
@@ -33,11 +33,15 @@ _RETYPE = update(files).where(files.c.blob_id == bindparam("blob")).values(media
 _RETYPE_VERSIONS = update(versions).where(versions.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
 _ADD_DERIVED = insert(derived)
 
+NOT_THROUGH = "its step doesn't let the content through"
+"""What a job tells as its failure that is done, and goes on holding the content back."""
+
 
 def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool:
     job = claim.job
     blob, twin = lock_with_twin(session, claim.blob, outcome)
-    if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), now=now):
+    why = NOT_THROUGH if job.holds and not outcome.release else None
+    if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), why=why, now=now):
         return False
     _derive(session, job, outcome, now)
     less = int(job.holds and outcome.release)
@@ -98,7 +102,8 @@ def locked(session: Session, id: str) -> Job:
 
 def _changed(session: Session, id: str, to: JobState, kind: str, now: float, by: Act | None, *, attempts: int, failure: str | None) -> Job:
     job = locked(session, id)
-    if to not in MOVES[job.state] or (to == "queued" and job.state == "running"):
+    again = to == "queued" and job.state == "done" and job.is_holding
+    if not again and (to not in MOVES[job.state] or (to == "queued" and job.state == "running")):
         raise Conflict(f"the job is {job.state}", state=job.state, possible=sorted(MOVES[job.state]))
     session.run(_SET, job=id, to=to, tried=attempts, now=now, why=failure)
     claiming.log_job(session, job, kind, now, {}, by)

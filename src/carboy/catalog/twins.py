@@ -92,7 +92,7 @@ def _join(session: Session, blob_id: str, kept_id: str, where: tuple[str, str | 
     values = {"blob": blob_id, "of_space": space, **({"of_owner": owner} if owner is not None else {})}
     every = of_blob(session, blob_id)
     other_uses = session.one(_other_uses(owner is not None), **values)
-    if blob.held and (other_uses or blob.held != sum(map(_is_holding, every))):
+    if blob.held and (other_uses or any(job.is_holding and job.state == "done" for job in every)):
         return False
     if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=kept_id):
         return False
@@ -117,18 +117,18 @@ def _bring_jobs(session: Session, every: list[Job], kept: Blob, now: float) -> N
         session.run(_BEGIN_ANEW, job=job.id, now=now)
         if job.state == "done" and not (other and other.state == "done"):
             contents.move_derived(session, job.blob_id, kept.id, job.step, now)
-        holding += _is_holding(job) - (_is_holding(other) if other else 0)
+        holding += job.is_holding - (other.is_holding if other else 0)
     if holding:
         session.run(_HOLD, twin=kept.id, more=holding)
     settle_waiting(session, kept.id, now)
-
-
-def _is_holding(job: Job) -> bool:
-    return job.holds and job.state != "done"
 
 
 def _counts_more(job: Job, other: Job) -> bool:
     """Whether the job of the newer content is kept, and not that of the older one. Who asked last keeps the job's id where possible."""
     if job.holds != other.holds:
         return job.holds
-    return job.state == "done" or other.state not in ("done", "running")
+    return _is_through(job) or not (_is_through(other) or other.state == "running")
+
+
+def _is_through(job: Job) -> bool:
+    return job.state == "done" and not job.is_holding

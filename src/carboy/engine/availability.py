@@ -60,6 +60,5 @@ def is_told(principal: Principal, owner: str | None, space: str, rules: SpaceSet
 
 
 def _open_steps(catalog: KnowsJobs, blob: Blob) -> list[str]:
-    """The steps that hold it back. One that is done, and let it through not, is named where no other is."""
-    holding = [job for job in catalog.jobs_of(blob.id) if job.holds]
-    return [job.step for job in holding if job.state != "done"] or [job.step for job in holding]
+    """The steps that hold it back: not through with it, or through and not content with it."""
+    return [job.step for job in catalog.jobs_of(blob.id) if job.is_holding]
