@@ -580,7 +580,7 @@ def silent(handler: BaseHTTPRequestHandler, got: Got) -> None:
 def dripping(handler: BaseHTTPRequestHandler, got: Got) -> None:
     """It never lets a single read time out."""
     handler.wfile.write(b"HTTP/1.1 200 ")
-    while True:
+    for _ in range(300):
         handler.wfile.write(b"y")
         threading.Event().wait(0.02)
 
