@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from werkzeug import Response
@@ -36,6 +36,9 @@ _CLASSES = ("1xx", "1xx", "2xx", "3xx", "4xx", "5xx")
 _EARLY: Mapping[str, str] = {"cut": "cut", "slow": "slow", "stopped": "stopped"}
 _WITHOUT_BYTES = frozenset({"", "direct", "api"})
 """Protocols whose requests bring none of an upload's own."""
+_BRING = frozenset({"PUT", "POST", "PATCH"})
+_FORMS = ("application/json", "application/x-www-form-urlencoded")
+"""What comes beside an upload: its last word, a password."""
 _WHOLE = frozenset({"raw", "form", "link"})
 """Protocols whose uploads are one request each, and over when that fails."""
 
@@ -139,11 +142,20 @@ def count_sent(meter: Meter, environ: Mapping[str, Any], length: int) -> None:
         meter.add(SENT, (environ.get("carboy.route", NO_ROUTE),), length)
 
 
+def count_form(meter: Meter, source: Source, sizes: Sequence[int], status: int) -> None:
+    """A form that a view of an application receives has come, with files of these sizes, or was refused."""
+    how = outcome(source, status)
+    meter.add(BODIES, ("receives", how))
+    meter.add(RECEIVED, ("receives",), sum(sizes))
+    if sizes or how != "complete":
+        meter.add(UPLOADS, ("receives", how), len(sizes) or 1)
+
+
 def brings_bytes(call: Call) -> bool:
     """Whether the request is one that brings bytes of an upload."""
-    if call.protocol in _WITHOUT_BYTES:
+    if call.protocol in _WITHOUT_BYTES or call.method not in _BRING:
         return False
-    return call.route == "files" or not str(call.environ.get("CONTENT_TYPE", "")).startswith("application/json")
+    return call.route == "files" or not str(call.environ.get("CONTENT_TYPE", "")).startswith(_FORMS)
 
 
 def received(call: Call) -> int:
