@@ -23,6 +23,7 @@ from carboy.model import Blob, File, Shelved
 from carboy.streams import Source
 from carboy.web import http
 from carboy.web.body import source_of
+from carboy.web.measured import count_form
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, part_data
 
 if TYPE_CHECKING:
@@ -221,11 +222,12 @@ class Reception:
             with opened.services.staging.delivery(reader.most) as delivery:
                 parts = list(self._parts(reader.files(), delivery))
                 staged = iter(opened.services.staging.stage(delivery) if any(incoming for _, _, incoming in parts) else ())
-        except (BodyCut, TooSlow):
+        except CarboyError as error:
+            count_form(opened.services.meter, source, [], http.STATUS[error.code])
+            if not isinstance(error, (BodyCut, TooSlow)):
+                _drain(source)
             raise
-        except CarboyError:
-            _drain(source)
-            raise
+        count_form(opened.services.meter, source, [incoming.received for _, _, incoming in parts if incoming], 200)
         files = [(part.name, Received(self.carboy, part.name, name, _headers(part), next(staged) if incoming else None))
                  for part, name, incoming in parts]
         return ImmutableMultiDict(reader.pairs), ImmutableMultiDict(files)
