@@ -17,6 +17,7 @@ from carboy.engine.names import clean_path, home_of
 from carboy.engine.opening import Content, ContentSource, open_blob
 from carboy.engine.receive import Target
 from carboy.errors import NotFound
+from carboy.metrics import UPLOADS
 from carboy.model import NOBODY, TRUSTED, File, OnConflict, Page, Principal, Usage
 from carboy.web import download
 from carboy.web.forms import Received
@@ -68,6 +69,7 @@ class Calls:
         if on_conflict:
             target = replace(target, rules=target.rules.model_copy(update={"on_conflict": on_conflict}))
         placed = self.services.receiver.receive(target, ContentSource(content))
+        self.services.meter.add(UPLOADS, ("call", "complete"))
         return self.update(placed.file, tags=tags) if tags else placed.file
 
     def get(self, id: Named) -> File:
