@@ -25,6 +25,7 @@ def get(call: Call) -> Response:
                                   "X-Content-Type-Options": "nosniff"})
 
 
+_TEXTS = {kind: {"schema": {"type": "string"}} for kind in ("text/plain", "application/openmetrics-text")}
 ROUTES = (
-    Route("/metrics", ("GET",), get, Doc("Numbers for Prometheus", "Operations", answers={200: "text/plain"}, errors=("not_supported",))),
+    Route("/metrics", ("GET",), get, Doc("Numbers for Prometheus", "Operations", answers={200: _TEXTS}, errors=("not_supported",))),
 )
