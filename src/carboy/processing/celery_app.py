@@ -38,8 +38,7 @@ def make_app(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=scheme in _REDIS,
+        worker_prefetch_multiplier=4,  # what waits behind long jobs here is sent again, and others take it
         worker_soft_shutdown_timeout=settings.graceful_timeout,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
