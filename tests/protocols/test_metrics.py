@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import wire
 import yaml
-from fixtures_flask import AppFactory, make_app
+from fixtures_flask import AppFactory, a_file, make_app
 from fixtures_server import READY, Server, ServerFactory, eventually
 from fixtures_site import FORM, file, multipart
+from flask import request
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -287,6 +288,30 @@ def test_an_applications_own_registry_is_its_own(make_app: AppFactory) -> None:
     assert not told.has("visits_total")
     assert b"visits_total 1.0" in generate_latest(own)
     assert b"carboy" not in generate_latest(own) + generate_latest(REGISTRY) + global_before
+
+
+def test_forms_of_views_and_calls_are_uploads_too(make_app: AppFactory) -> None:
+    app = make_app(CARBOY_METRICS="open")
+    carboy = Carboy(app, expose=["ops"])
+    photos = carboy.space("photos", max_size=100)
+
+    @app.post("/photos")
+    @carboy.receives(photos)
+    def receive() -> str:
+        return request.files["a"].filename or ""
+
+    client = app.test_client()
+    assert client.post("/photos", data={"a": a_file(b"1234", "a.txt"), "b": a_file(b"56", "b.txt"), "c": "text"}).status_code == 200
+    assert client.post("/photos", data={"c": "text"}, content_type="multipart/form-data").status_code == 400
+    assert client.post("/photos", data={"a": a_file(bytes(101), "a.txt")}).status_code == 413
+    with app.app_context():
+        carboy.put("photos", "c.txt", b"789")
+    told = Numbers(client.get("/carboy/metrics").text)
+    assert told.get("carboy_uploads_total", protocol="receives", outcome="complete") == 2
+    assert told.get("carboy_uploads_total", protocol="receives", outcome="refused") == 1
+    assert told.get("carboy_bodies_total", protocol="receives", outcome="complete") == 2
+    assert told.get("carboy_received_bytes_total", protocol="receives") == 6
+    assert told.get("carboy_uploads_total", protocol="call", outcome="complete") == 1
 
 
 # --- what ships with it ---
