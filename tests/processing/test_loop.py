@@ -11,7 +11,7 @@ import pytest
 from fixtures_server import eventually
 
 from carboy import step
-from carboy.errors import StorageFailed
+from carboy.errors import CommitUnknown, StorageFailed
 from carboy.jobs import Claim, Outcome
 from carboy.processing.loop import Loop
 from carboy.processing.step import Context
@@ -239,4 +239,21 @@ def test_a_process_that_was_taken_for_dead_has_no_effect_any_more(make_workshop:
     with pytest.raises(StorageFailed):
         dead.services.catalog.finish_job(claim, Outcome({"fence": 0}), now=dead.now)
     assert dead.services.runner.run(claim) is None
+    assert marked(workshop, file) and workshop.job(file, "mark").attempts == 2
+
+
+def test_a_claim_whose_commit_is_unknown_is_let_go(make_workshop: Make) -> None:
+    """Else it would run for ever, under a process that lives and knows nothing of it."""
+    workshop = make_workshop(mark)
+    file = ordered(workshop)
+    catalog, claim_jobs = workshop.services.catalog, workshop.services.catalog.claim_jobs
+
+    def lost(*args: Any, **asked: Any) -> Any:
+        claim_jobs(*args, **asked)
+        catalog.claim_jobs = claim_jobs
+        raise CommitUnknown("the answer to COMMIT was lost")
+
+    catalog.claim_jobs = lost
+    with workshop.working():
+        workshop.until(file, "mark", "done")
     assert marked(workshop, file) and workshop.job(file, "mark").attempts == 2

@@ -43,7 +43,10 @@ def happened(session: Session, after: str, limit: int) -> tuple[list[Happening],
         cursor = str(found[-1][0]) if found else after
     else:
         xact, id = _numbers(after, 2)
-        found = session.rows(_BY_XACT, in_xact=xact, after=id, horizon=_horizon(session), count=limit)
+        horizon = _horizon(session)
+        if xact >= horizon:  # a cursor of this database is older than that: the log was brought here from another
+            xact, id = 0, 0
+        found = session.rows(_BY_XACT, in_xact=xact, after=id, horizon=horizon, count=limit)
         cursor = f"{found[-1][1]}.{found[-1][0]}" if found else after
     return [_happening(row) for row in found if row[3].startswith(_KINDS)], cursor
 

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
-from carboy.errors import CarboyError
+from carboy.errors import CarboyError, CommitUnknown
 from carboy.jobs import Claim
 from carboy.processing.running import Runner, facts_of
 from carboy.processing.wakes import Wakes
@@ -107,6 +107,8 @@ class Loop:
                                             limit=limit)
         except CarboyError as error:
             log.warning("no jobs could be taken: %s", error.detail)
+            if isinstance(error, CommitUnknown):
+                self._leases.close()  # what was taken, perhaps, is nobody's then, and queued again
             self._stopped.wait(self._poll)
             return []
 
