@@ -32,6 +32,8 @@ class ClamdServer:
     program: str
     folder: Path
     port: int = 0
+    known: tuple[bytes, ...] = ()
+    most: int = STREAM_MAX
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -69,6 +71,12 @@ class ClamdServer:
             self.process.wait(60)
             self.process = None
 
+    def learn(self, *further: bytes, most: int = STREAM_MAX) -> None:
+        """Start anew, knowing what is infected besides, and taking so many bytes; without any of it, as ever."""
+        self.kill()
+        self.known, self.most = further, most
+        self.start()
+
     def hang(self) -> None:
         """SIGSTOP: it takes connections and says nothing, until :meth:`go_on`."""
         assert self.process
@@ -81,7 +89,7 @@ class ClamdServer:
     def _config(self) -> Path:
         database = self.folder / "database"
         database.mkdir(exist_ok=True)
-        (database / "test.ndb").write_text(f"{SIGNATURE}:0:*:{EICAR.hex()}\n")
+        (database / "test.ndb").write_text("".join(f"{SIGNATURE}:0:*:{known.hex()}\n" for known in (EICAR, *self.known)))
         path = self.folder / "clamd.conf"
         path.write_text(f"""LocalSocket {self.folder / 'ctl'}
 LocalSocketMode 666
@@ -89,7 +97,7 @@ TCPSocket {self.port}
 TCPAddr 127.0.0.1
 DatabaseDirectory {database}
 OfficialDatabaseOnly no
-StreamMaxLength {STREAM_MAX}
+StreamMaxLength {self.most}
 AlertEncrypted yes
 AlertExceedsMax yes
 TemporaryDirectory {self.folder}
@@ -120,9 +128,9 @@ def shared_clamd() -> Iterator[ClamdServer]:
 @pytest.fixture
 def clamd(shared_clamd: ClamdServer) -> ClamdServer:
     """Running, whatever an earlier test did to it."""
-    if shared_clamd.process is None:
+    if shared_clamd.process is None or shared_clamd.known or shared_clamd.most != STREAM_MAX:
         try:
-            shared_clamd.start()
+            shared_clamd.learn()
         except (OSError, RuntimeError) as error:
             _unavailable(str(error))
     shared_clamd.go_on()

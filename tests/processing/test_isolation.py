@@ -19,6 +19,7 @@ import pytest
 from fixtures_server import eventually
 
 from carboy.errors import ConfigError
+from carboy.processing.confining import end_with_parent
 from carboy.processing.registry import steps_in
 from carboy.processing.spool import own_folder
 from carboy.processing.step import Context, Step, Steps, step
@@ -125,7 +126,7 @@ def test_a_content_in_another_kind_of_storage_is_read_through_the_worker(make_wo
 def test_an_outcome_comes_back_whole(workshop: Any) -> None:
     job = workshop.ran("a.txt", b"text", "outcome")
     file = workshop.file("a.txt")
-    assert (job.state, job.result) == ("done", {"found": "it"})
+    assert (job.state, job.result) == ("done", {"found": "it", "quarantine": "it was bad"})
     assert (file.blob.sha256, file.media_type, file.blob.quarantine) == (bytes(range(32)), "text/x-found", "it was bad")
 
 
@@ -232,6 +233,7 @@ def test_progress_is_told_while_it_runs(workshop: Any) -> None:
     ("odd", "the step gave what can't be kept as JSON", False),
     ("large", "the step's result has", False),
     ("SIGSEGV", "its process ended with signal SIGSEGV", True),
+    ("40", "its process ended with signal 40", True),
     ("SIGKILL", "its process ended with signal SIGKILL, perhaps because the machine has no memory left", True),
 ])
 def test_a_job_says_how_its_process_failed(workshop: Any, how: str, failure: str, again: bool) -> None:
@@ -301,6 +303,17 @@ def test_who_is_cancelled_is_killed_at_once(workshop: Any, note: Path) -> None:
         assert len(must_end(note)) == 4
     assert workshop.job(file, "family").state == "cancelled"
     assert spooled(workshop) == []
+
+
+def test_a_program_of_a_step_heeds_nobody_who_stops_a_service() -> None:
+    with subprocess.Popen(["sleep", "600"], preexec_fn=end_with_parent) as program:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            program.send_signal(number)
+        pending = int(next(line for line in Path(f"/proc/{program.pid}/status").read_text().splitlines()
+                           if line.startswith("ShdPnd")).split()[1], 16)
+        assert [number for number in range(1, 32) if pending >> number - 1 & 1] == [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+        program.kill()
+        assert program.wait() == -signal.SIGKILL
 
 
 # --- nurseries and workers ---

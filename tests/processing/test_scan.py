@@ -89,6 +89,28 @@ class TestVerdicts:
         with pytest.raises(Conflict):
             catalog.retry_job(job.id, now=other.now)
 
+    @pytest.mark.parametrize("rule", ["steps", "hold"])
+    def test_a_signature_that_was_wrong(self, make_workshop: Any, clamd: ClamdServer, rule: str) -> None:
+        """Tried again with better signatures, by hand, the job lifts its own quarantine; not where clamd can't look any more."""
+        workshop = make_workshop(clamd=clamd.address, spaces={"main": {rule: ["scan"], "unscanned": "pass"}})
+        data = b"harmless after all" + bytes(STREAM_MAX - 100)
+        clamd.learn(b"harmless after all")
+        file = workshop.put("a", data)
+        workshop.drain()
+        job = workshop.job(file, "scan")
+        assert workshop.file("a").blob.quarantine and job.failure
+        for most in (STREAM_MAX, 1000):
+            clamd.learn(b"harmless after all", most=most)
+            workshop.services.catalog.retry_job(job.id, now=workshop.now)
+            workshop.drain()
+            assert workshop.file("a").blob.quarantine, "it is what it was"
+        clamd.learn()
+        workshop.services.catalog.retry_job(job.id, now=workshop.now)
+        assert workshop.file("a").blob.quarantine, "until it is through"
+        workshop.drain()
+        found = workshop.file("a").blob
+        assert (found.quarantine, found.held, workshop.job(file, "scan").result) == (None, 0, {"verdict": "clean"})
+
     def test_a_scan_that_holds_nothing_quarantines_all_the_same(self, make_workshop: Any, clamd: ClamdServer) -> None:
         workshop = make_workshop(clamd=clamd.address, spaces={"main": {"steps": ["scan"]}})
         file = workshop.put("a", EICAR)

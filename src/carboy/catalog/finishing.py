@@ -29,6 +29,7 @@ _LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
     sha256=func.coalesce(blobs.c.sha256, bindparam("hash", type_=blobs.c.sha256.type)),
     quarantine=func.coalesce(bindparam("why", type_=blobs.c.quarantine.type), blobs.c.quarantine),
     held=case((blobs.c.held > _LESS, blobs.c.held - _LESS), else_=0))
+_LIFT = update(blobs).where(blobs.c.id == bindparam("blob"), blobs.c.quarantine == bindparam("before")).values(quarantine=null())
 _RETYPE = update(files).where(files.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
 _RETYPE_VERSIONS = update(versions).where(versions.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
 _ADD_DERIVED = insert(derived)
@@ -40,18 +41,22 @@ NOT_THROUGH = "its step doesn't let the content through"
 def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool:
     job = claim.job
     blob, twin = lock_with_twin(session, claim.blob, outcome)
-    why = NOT_THROUGH if job.holds and not outcome.release else None
-    if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=rows.dump(outcome.result), why=why, now=now):
+    passes = outcome.release and outcome.quarantine is None
+    why = None if passes or not (job.holds or outcome.quarantine is not None) else NOT_THROUGH
+    facts = {"quarantine": outcome.quarantine} if outcome.quarantine is not None else {}
+    gave = rows.dump({**outcome.result, **facts})
+    if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=gave, why=why, now=now):
         return False
     _derive(session, job, outcome, now)
-    less = int(job.holds and outcome.release)
-    if less or outcome.sha256 or outcome.quarantine:
+    if passes and (before := (job.result or {}).get("quarantine")) is not None:
+        session.run(_LIFT, blob=job.blob_id, before=before)
+    less = int(job.holds and passes)
+    if less or outcome.sha256 or outcome.quarantine is not None:
         session.run(_LEARN, blob=job.blob_id, hash=outcome.sha256, why=outcome.quarantine, less=less)
     if outcome.media_type:
         session.run(_RETYPE, blob=job.blob_id, as_type=outcome.media_type)
         session.run(_RETYPE_VERSIONS, blob=job.blob_id, as_type=outcome.media_type)
     settle_waiting(session, job.blob_id, now)
-    facts = {"quarantine": outcome.quarantine} if outcome.quarantine else {}
     if twin and (kept := join(session, blob, twin, outcome, now)):
         facts["joined"] = kept
     claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **facts})
@@ -102,7 +107,7 @@ def locked(session: Session, id: str) -> Job:
 
 def _changed(session: Session, id: str, to: JobState, kind: str, now: float, by: Act | None, *, attempts: int, failure: str | None) -> Job:
     job = locked(session, id)
-    again = to == "queued" and job.state == "done" and job.is_holding
+    again = to == "queued" and job.state == "done" and job.failure is not None
     if not again and (to not in MOVES[job.state] or (to == "queued" and job.state == "running")):
         raise Conflict(f"the job is {job.state}", state=job.state, possible=sorted(MOVES[job.state]))
     session.run(_SET, job=id, to=to, tried=attempts, now=now, why=failure)

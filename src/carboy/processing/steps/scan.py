@@ -42,6 +42,9 @@ def scan(context: Context, *, clamd: str, unscanned: Literal["hold", "pass"] = "
         raise StepFailed(str(error), retry=pause) from error
     if verdict.kind == "infected":
         return Outcome({"verdict": "infected", "signature": verdict.told}, quarantine=verdict.told)
+    before = (context.job.result or {}).get("signature")
+    if verdict.kind == "unscanned" and before:
+        return Outcome({"verdict": "infected", "signature": before, "reason": verdict.told}, quarantine=before)
     if verdict.kind == "unscanned":
         return Outcome({"verdict": "unscanned", "reason": verdict.told}, release=unscanned == "pass")
     return Outcome({"verdict": "clean"})
