@@ -12,8 +12,8 @@ from typing import Protocol
 
 from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
-from carboy.errors import CarboyError
-from carboy.jobs import Job, JobState
+from carboy.errors import CarboyError, CommitUnknown
+from carboy.jobs import Claim, Job, JobState
 from carboy.processing.running import Runner
 from carboy.processing.wakes import Wakes
 
@@ -65,18 +65,12 @@ class Deliverer:
     def deliver(self, id: str) -> JobState | None:
         """Run the job, and say what has become of it. None where it is not to be run, or not here: it is another's already, it is over,
         nobody here knows its step. Whoever sends ids sends it again then, if it is still due."""
-        try:
-            job = self._catalog.job(id)
-            if job is None or job.state != "queued" or job.step not in self._runner.steps.known:
-                return None
-            claims = self._catalog.claim_jobs(self._leases.instance(), now=self._clock(), steps=[job.step], id=id)
-        except CarboyError as error:
-            log.warning("job %s could not be taken: %s", id, error.detail)
-            return None
-        state = None
-        for claim in claims:
-            with self._looked_after():
+        with self._looked_after():
+            claims = self._claim(id)
+            state = None
+            for claim in claims:
                 state = self._runner.run(claim)
+        if claims:
             self._wakes.wake()  # others may have waited for it
         return state
 
@@ -93,6 +87,18 @@ class Deliverer:
         self._leases.close()
 
     # --- inside ---
+
+    def _claim(self, id: str) -> list[Claim]:
+        try:
+            job = self._catalog.job(id)
+            if job is None or job.state != "queued" or job.step not in self._runner.steps.known:
+                return []
+            return self._catalog.claim_jobs(self._leases.instance(), now=self._clock(), steps=[job.step], id=id)
+        except CarboyError as error:
+            log.warning("job %s could not be taken: %s", id, error.detail)
+            if isinstance(error, CommitUnknown):
+                self._leases.close()  # if it was taken, it is nobody's then, and queued again
+            return []
 
     @contextmanager
     def _looked_after(self) -> Iterator[None]:
@@ -122,6 +128,6 @@ class Deliverer:
                     busy_at = time.monotonic()
                 elif time.monotonic() - busy_at > _IDLE:
                     self._pid = 0
-                    break
-        if self._rests:
-            self.rest()
+                    if self._rests:
+                        self.rest()  # nobody begins meanwhile
+                    return

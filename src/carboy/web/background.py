@@ -23,14 +23,15 @@ ENDING = 6.0
 class Background:
     """Runs until told to stop, by :meth:`stop`, by SIGTERM or SIGINT where it is told to heed them, or because its parent is gone."""
 
-    def __init__(self, services: Services, *, workers: int = 0, queues: Collection[str] = (), broker: Broker | None = None) -> None:
-        """With a ``broker`` it sends ids of jobs to others, else it runs them."""
+    def __init__(self, services: Services, *, workers: int = 0, queues: Collection[str] = (), broker: Broker | None = None,
+                 alone: bool = True) -> None:
+        """With a ``broker`` it sends ids of jobs to others, else it runs them. ``alone``: whether nothing else in this process does."""
         settings = services.settings
         alone = all(isinstance(storage, OnDisk) for storage in services.storages.values())
         self._services = services
         self._work: Loop | Dispatcher
         if broker:
-            self._work = Dispatcher(services.catalog, services.leases, services.wakes, broker, poll=settings.job_poll)
+            self._work = Dispatcher(services.catalog, services.leases, services.wakes, broker, poll=settings.job_poll, alone=alone)
         else:
             self._work = Loop(services.catalog, services.leases, services.runner, services.wakes, workers=workers or settings.job_workers,
                               queues=queues, poll=settings.job_poll, rests=alone)

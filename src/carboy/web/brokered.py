@@ -11,19 +11,18 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carboy.bootstrap import Services, postman
+from carboy.bootstrap import Services
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
 from carboy.processing.delivery import TASK, Broker
-from carboy.processing.dispatch import Dispatcher
-from carboy.processing.webhooks.postman import Postman
 from carboy.web.forked import Forked
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from carboy.processing.celery_worker import Beside
+    from carboy.web.background import Background
 
 log = logging.getLogger("carboy.jobs")
 
@@ -128,8 +127,7 @@ class DispatchBeside:
     def __init__(self, brokered: Brokered) -> None:
         self._brokered = brokered
         self._process = Forked("carboy-dispatch")
-        self._dispatcher: Dispatcher | None = None
-        self._postman: Postman | None = None
+        self._background: Background | None = None
         self._ended = False
 
     def start(self, threaded: bool) -> None:
@@ -137,22 +135,16 @@ class DispatchBeside:
             return
         if not threaded:
             self._process.ensure(self._be)
-        elif self._dispatcher is None:
-            services = self._brokered.services()
-            self._dispatcher = Dispatcher(services.catalog, services.leases, services.wakes, self._brokered.broker(),
-                                          poll=services.settings.job_poll, alone=False)
-            threading.Thread(target=self._dispatcher.run, name="dispatch", daemon=True).start()
-            self._postman = postman(services)
-            if self._postman:
-                self._postman.start()
+        elif self._background is None:
+            from carboy.web.background import Background
+
+            self._background = Background(self._brokered.services(), broker=self._brokered.broker(), alone=False)
+            threading.Thread(target=self._background.run, name="dispatch", daemon=True).start()
 
     def stop(self) -> None:
         self._ended = True
-        if self._dispatcher:
-            self._dispatcher.stop()
-        if self._postman:
-            self._postman.stop()
-            self._postman.join(5.0)
+        if self._background:
+            self._background.stop()
         self._process.tell(signal.SIGTERM)
         if not self._process.wait(5.0):
             self._process.tell(signal.SIGKILL)
