@@ -4,7 +4,8 @@ Every case also demands what ``sound`` checks: no 5xx, a problem that says what 
 a server that still answers, and (by the fixture) a log without tracebacks or secrets. The numbers are those of the project's list of
 cases. Not here: 20 (a byte a minute) and 23 (the same bytes twice at once), which tests of the socket and of the classic
 endpoints have; 21, which wants the offsets of a later protocol; 28, which test_quotas.py has; 29 to 31, which are about links and have
-tests of their own; 34, which tests/processing/test_images.py has; 27, 35 and 36, which are about things not yet there.
+tests of their own; 34, which tests/processing/test_images.py has; 36, which webhooks have (tests/engine/test_addresses.py), as nothing is
+imported by URL; 27 and 35, as nothing is stored by its hash alone, and no archive is unpacked.
 """
 
 from __future__ import annotations
