@@ -117,7 +117,7 @@ def raises(context: Context, *, how: str) -> Any:
         return {"a": object()}
     if how == "large":
         return {"a": "x" * 300_000}
-    os.kill(os.getpid(), getattr(signal, how))
+    os.kill(os.getpid(), int(how) if how.isdigit() else getattr(signal, how))
     return None
 
 

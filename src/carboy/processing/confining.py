@@ -58,8 +58,18 @@ def leave_with(parent: int, prctl: Control) -> None:
 
 
 def end_with_parent() -> None:
-    """This process is killed when its parent ends. For ``preexec_fn`` of programs that a step starts."""
+    """This process is killed when its parent ends, and heeds nobody else who would have it stop: when a service is stopped, all of its
+    processes are told so, and its worker decides what becomes of a job. For ``preexec_fn`` of programs that a step starts."""
     control()(_DIE_WITH_PARENT, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV``, say."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def confine(name: str, confines: Confines, prctl: Control) -> None:

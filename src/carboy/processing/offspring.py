@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from carboy.errors import Cancelled, CarboyError, StepFailed
 from carboy.jobs import Outcome
 from carboy.processing.channel import Channel, Message, send_files
-from carboy.processing.confining import Confines
+from carboy.processing.confining import Confines, signal_name
 from carboy.processing.context import Attempt
 from carboy.processing.values import outcome_of
 
@@ -218,4 +218,4 @@ class Offspring:
         if -number == signal.SIGXFSZ:
             return self._over_limit("output")
         hint = ", perhaps because the machine has no memory left" if -number == signal.SIGKILL else ""
-        return StepFailed(f"its process ended with signal {signal.Signals(-number).name}{hint}", retry=True)
+        return StepFailed(f"its process ended with signal {signal_name(-number)}{hint}", retry=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from carboy.config import Settings
 from carboy.errors import StepFailed
-from carboy.processing.confining import end_with_parent
+from carboy.processing.confining import end_with_parent, signal_name
 from carboy.processing.step import Context, step
 
 LONGEST_SIDE = 640
@@ -205,7 +205,7 @@ def _run(command: Sequence[str], files: Sequence[int]) -> bytes:
     if ended.returncode == -signal.SIGXCPU:
         raise StepFailed(f"{name} took more processor time than it may")
     if ended.returncode < 0:
-        raise StepFailed(f"{name} ended with signal {signal.Signals(-ended.returncode).name}")
+        raise StepFailed(f"{name} ended with signal {signal_name(-ended.returncode)}", retry=True)
     if ended.returncode:
         reason = told.splitlines()[-1].rpartition("/proc/self/fd/")[2].partition(": ")[2] if told else ""
         raise _NotTaken(f"{name} can't read it: {reason or f'it ended with status {ended.returncode}'}"[:500])
