@@ -16,6 +16,7 @@ import pytest
 import wire
 import yaml
 from fixtures_flask import AppFactory, a_file, make_app
+from fixtures_redis import RedisServer
 from fixtures_server import READY, Server, ServerFactory, eventually
 from fixtures_site import FORM, file, multipart
 from flask import request
@@ -265,6 +266,23 @@ def test_queues_and_workers_elsewhere_on_the_same_data(server: ServerFactory, tm
     now = until(one, "carboy_processes", 0, role="jobs")
     assert now.get("carboy_job_attempts_total", step="digest", outcome="done") == 3
     assert READY.search(one.log())
+
+
+def test_workers_of_celery_count_and_know_whose_job_it_is(server: ServerFactory, redis_server: RedisServer, tmp_path: Path) -> None:
+    (tmp_path / "carboy.toml").write_text(f'log_format = "json"\nbroker = "{redis_server.url}"\n[spaces]\nmain = {{ steps = ["digest"] }}\n')
+    one = server(args=["--config", str(tmp_path / "carboy.toml")])
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "-m", "carboy.cli.main", "worker", "--concurrency", "2", "--data", str(one.data), "--config",
+                                   str(tmp_path / "carboy.toml")], stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
+    try:
+        ids = {one.request("PUT", f"/files/main/{number}", body=b"x").header("X-Request-ID") for number in range(4)}
+        until(one, "carboy_job_attempts_total", 4, step="digest", outcome="done")
+    finally:
+        worker.terminate()
+        worker.wait(wire.LIMIT)
+    lines = [json.loads(line) for line in (tmp_path / "worker.log").read_text().splitlines() if line.startswith("{")]
+    assert {line["request_id"] for line in lines if line["message"].endswith("(digest) done")} == ids
+    assert numbers(one).get("carboy_job_attempts_total", step="digest", outcome="done") == 4
 
 
 # --- in an application ---
