@@ -16,6 +16,7 @@ from typing import Any
 
 import isolated_steps
 import pytest
+from faults.plant import TESTS, Worker
 from fixtures_server import eventually
 
 from carboy.errors import ConfigError
@@ -448,3 +449,20 @@ def test_a_nursery_lives_on_when_the_thread_that_started_it_ends(own: Any) -> No
     nursery = nursery_of(own)
     assert own.ran("b.txt", b"text", "noop").state == "done"
     assert nursery_of(own) == nursery
+
+
+def test_a_worker_of_celery_that_is_killed_leaves_no_process(make_workshop: Any, redis_server: Any, note: Path) -> None:
+    """Its pool's processes are daemons, which may have no children by multiprocessing."""
+    workshop = make_workshop(broker=redis_server.url, step_modules=("isolated_steps",))
+    workshop.now = time.time()
+    said = {"CARBOY_BROKER": redis_server.url, "CARBOY_STEP_MODULES": '["isolated_steps"]', "PYTHONPATH": TESTS}
+    worker = Worker(workshop.folder / "worker.log", said, "--data", str(workshop.folder / "data"), "--concurrency", "2").start()
+    try:
+        one, other = workshop.put("a.txt", b"text"), workshop.put("b.txt", b"text")
+        workshop.order(one, "where")
+        assert workshop.until(one, "where", "done").result["privileges"] == "1"
+        workshop.order(other, "family", note=str(note))
+        eventually(lambda: note.exists() and len(note.read_text().split()) == 4)
+    finally:
+        worker.kill()
+    assert len(must_end(note)) == 4
