@@ -92,7 +92,7 @@ class Workshop:
         return self.jobs(file)[step]
 
     def ran(self, path: str, data: bytes, step: str, **args: Any) -> Job:
-        """The job of a new file after its first attempt."""
+        """The job of a new content after its first attempt."""
         file = self.put(path, data)
         self.order(file, step, **args)
         self.drain()
