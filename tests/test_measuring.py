@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fixtures_server import eventually
 
-from carboy.measuring import MOST_SERIES, Meter, Reading
+from carboy.ledgers import Reading
+from carboy.measuring import MOST_SERIES, Meter
 from carboy.metrics import BODIES_NOW, COMMIT_SECONDS, METRICS, READ_OFF, REQUESTS, SWEEPS, Metric
 
 
@@ -36,7 +38,9 @@ def total(readings: list[Reading], metric: Metric, *labels: str) -> float:
 def in_child(do: Callable[[], None]) -> None:
     """In a forked process, which is then killed in the midst of life."""
     ready, told = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons', about forks beside threads
+        pid = os.fork()
     if pid == 0:
         try:
             do()
@@ -177,6 +181,14 @@ def test_numbers_of_another_version_are_left_out(meters: Callable[[], Meter], mo
     assert [set(reading.values) for reading in other.readings()] == [{(SWEEPS.name, ())}]
 
 
+def test_closing_leaves_no_thread(meters: Callable[[], Meter]) -> None:
+    one = meters()
+    one.add(SWEEPS)
+    assert any(thread.name == "metrics" for thread in threading.enumerate())
+    one.close()
+    assert not any(thread.name == "metrics" for thread in threading.enumerate())
+
+
 def test_nothing_is_made_where_there_is_no_data_folder(tmp_path: Path) -> None:
     one = Meter(tmp_path / "absent")
     one.add(SWEEPS)
@@ -191,6 +203,21 @@ def test_what_cant_be_written_is_counted_here(tmp_path: Path) -> None:
     one.add(SWEEPS)
     assert total(one.readings(), SWEEPS) == 1
     one.close()
+
+
+def test_a_descriptor_that_is_anothers_by_now_is_left_alone(meters: Callable[[], Meter], tmp_path: Path) -> None:
+    """As after all were closed by somebody who became a daemon."""
+    one = meters()
+    one.add(SWEEPS)
+    assert one._book and one._book.ledger
+    number = one._book.ledger._file
+    os.close(number)
+    taken = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+    assert taken == number, "the lowest that is free"
+    one.add(SWEEPS)
+    one.close()
+    assert os.fstat(number).st_size == 0, "nothing was written into it, and it is open still"
+    os.close(number)
 
 
 def test_switched_off_it_opens_nothing(tmp_path: Path) -> None:

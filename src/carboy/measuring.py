@@ -8,22 +8,18 @@ written the process counts for itself alone.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
-import struct
 import threading
 import weakref
-import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from carboy.metrics import METRICS, Labels, Metric
+from carboy.ledgers import Ledger, Reading, Values, claim, read_all
+from carboy.metrics import Labels, Metric
 
 log = logging.getLogger("carboy")
 
@@ -31,30 +27,10 @@ FLUSH = 1.0
 """Seconds between two writings of what changed."""
 MOST_SERIES = 4096
 """So many combinations of names and labels a process counts; more, which would be a mistake, are left out."""
-_HALF = 2**20
-_HEAD = struct.Struct("<8sQII")
-_MAGIC = b"carboy\0\1"
-_MOST_PROCESSES = 1024
-_FLOCK = struct.Struct("@hhqqi4x")
 _FOLDER = "metrics"
 
 Sample = Callable[[], bool]
 """Sets what is read off rather than counted, and says whether something is under way, so that it has to be read again soon."""
-
-
-Values = dict[tuple[str, Labels], list[float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What one process has counted. Gauges of one that is gone are of nothing. ``pid`` is None where it is not to be seen from here:
-    it lives in another container."""
-
-    slot: int
-    alive: bool
-    pid: int | None
-    role: str
-    values: Values
 
 
 @dataclass(slots=True)
@@ -62,16 +38,17 @@ class _Book:
     """What this process counts, and the file that it is written into; none, where there can't be one."""
 
     pid: int
-    born: int | None
-    file: int | None = None
-    slot: int = 0
-    generation: int = 0
-    written: bytes = b""
+    ledger: Ledger | None = None
     values: Values = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    writing: threading.Lock = field(default_factory=threading.Lock)
     changed: threading.Event = field(default_factory=threading.Event)
-    ended: bool = False
+    over: threading.Event = field(default_factory=threading.Event)
+    writer: threading.Thread | None = None
+
+    def now(self) -> Values:
+        """A copy."""
+        with self.lock:
+            return {key: list(cells) for key, cells in self.values.items()}
 
 
 class Meter:
@@ -136,11 +113,10 @@ class Meter:
         """Of all processes on the data folder, those that are gone too, each as it was a second ago at most; this one's are of now."""
         self.flush()
         own = self._book
-        found = [one for one in _read_all(self.folder) if own is None or own.file is None or one.slot != own.slot]
+        slot = own.ledger.slot if own and own.ledger else -1
+        found = [one for one in read_all(self.folder) if one.slot != slot] if self.folder else []
         if own:
-            with own.lock:
-                found.append(Reading(own.slot if own.file is not None else -1, True, own.pid, self.role,
-                                     {key: list(cells) for key, cells in own.values.items()}))
+            found.append(Reading(slot, True, own.pid, self.role, own.now()))
         return found
 
     def flush(self) -> None:
@@ -155,6 +131,8 @@ class Meter:
             book, self._book = self._book, None
         if book is not None:
             _close(book, self.role)
+            if book.writer and book.writer is not threading.current_thread():
+                book.writer.join(FLUSH)  # who closes may be about to fork
 
     # --- inside ---
 
@@ -162,19 +140,21 @@ class Meter:
         with self._opening:
             book = self._book
             if book is None:
-                book = _Book(os.getpid(), born(os.getpid()))
+                book = _Book(os.getpid())
                 if self.folder and self._data and self._data.is_dir():
-                    _claim(book, self.folder)
+                    book.ledger = claim(self.folder)
+                    book.values = book.ledger.counted if book.ledger else {}
                 self._book = book
                 weakref.finalize(self, _close, book, self.role)
                 self._write_on(book)
             return book
 
     def _write_on(self, book: _Book) -> None:
+        book.writer = threading.Thread(target=_keep_writing, args=(weakref.ref(self), book), name="metrics", daemon=True)
         try:
-            threading.Thread(target=_keep_writing, args=(weakref.ref(self), book), name="metrics", daemon=True).start()
+            book.writer.start()
         except RuntimeError:  # there is no thread left: what is counted is written when somebody asks, and at the end
-            return
+            book.writer = None
 
     def _leave_behind(self) -> None:
         """In a forked child: the numbers are the parent's, whose threads may have held the lock."""
@@ -202,12 +182,10 @@ def _in_child(meter: weakref.ref[Meter]) -> None:
 
 def _keep_writing(meter: weakref.ref[Meter], book: _Book) -> None:
     """While something changes, or is under way; else it sleeps."""
-    pause = threading.Event()
-    while not book.ended:
+    while True:
         book.changed.wait()
-        pause.wait(FLUSH)
-        owner = meter()
-        if owner is None or book.ended:
+        owner = None if book.over.wait(FLUSH) else meter()
+        if owner is None:
             return
         book.changed.clear()
         if owner._sampled():
@@ -223,118 +201,16 @@ def _new(book: _Book, metric: Metric, labels: Labels) -> list[float]:
         return book.values.setdefault((metric.name, labels), [0.0] * metric.cells)
 
 
-# --- files ---
-
-
-def _claim(book: _Book, folder: Path) -> None:
-    """Take the first file that no living process has, with the counters that are in it."""
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        for slot in range(_MOST_PROCESSES):
-            file = os.open(folder / str(slot), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            if _lock(file):
-                break
-            os.close(file)
-        else:
-            return
-        book.generation, told = _newest(file)
-        book.values = {key: cells for key, cells in _values(told) if METRICS[key[0]].kind != "gauge"}
-        book.file, book.slot = file, slot
-    except OSError:
-        return
-
-
-def _lock(file: int) -> bool:
-    """Whether the file is this descriptor's now. The kernel lets it go with the process, and with its children."""
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0))
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
-def _is_locked(file: int) -> bool:
-    return bool(_FLOCK.unpack(fcntl.fcntl(file, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 0, 0)))[0] != fcntl.F_UNLCK)
-
-
 def _write(book: _Book, role: str) -> None:
-    """Into the half of the file that doesn't hold the newest, so that there is always one that is whole."""
-    if book.file is None or book.ended:
-        return
-    with book.lock:
-        values = [[name, labels, list(cells)] for (name, labels), cells in book.values.items()]
-    data = json.dumps({"pid": book.pid, "born": book.born, "role": role, "values": values}, separators=(",", ":")).encode()
-    if data == book.written or len(data) > _HALF - _HEAD.size:
-        return
-    with book.writing:
-        book.generation += 1
-        head = _HEAD.pack(_MAGIC, book.generation, len(data), zlib.crc32(data))
-        try:
-            os.pwrite(book.file, head + data, book.generation % 2 * _HALF)
-            book.written = data
-        except OSError:  # the disk is full, or fails: that is told elsewhere
-            return
+    if book.ledger:
+        book.ledger.write(book.pid, role, book.now())
 
 
 def _close(book: _Book, role: str) -> None:
-    if book.ended or book.pid != os.getpid():
+    if book.over.is_set() or book.pid != os.getpid():
         return
     _write(book, role)
-    with book.writing:
-        book.ended = True
-        if book.file is not None:
-            os.close(book.file)
+    book.over.set()
     book.changed.set()
-
-
-def _newest(file: int) -> tuple[int, Mapping[str, Any]]:
-    """The generation and the numbers of the newer half that is whole; nothing where none is."""
-    found: tuple[int, Mapping[str, Any]] = (0, {})
-    for half in (0, _HALF):
-        data = os.pread(file, _HALF, half)
-        if len(data) < _HEAD.size:
-            continue
-        magic, generation, length, crc = _HEAD.unpack_from(data)
-        body = data[_HEAD.size:_HEAD.size + length]
-        if magic == _MAGIC and generation > found[0] and len(body) == length and zlib.crc32(body) == crc:
-            found = generation, json.loads(body)
-    return found
-
-
-def _values(told: Mapping[str, Any]) -> Iterator[tuple[tuple[str, Labels], list[float]]]:
-    """Those that this version counts too, and in the same way."""
-    for name, labels, cells in told.get("values", ()):
-        metric = METRICS.get(name)
-        if metric and len(labels) == len(metric.labels) and len(cells) == metric.cells:
-            yield (name, tuple(labels)), cells
-
-
-def _read_all(folder: Path | None) -> Iterator[Reading]:
-    try:
-        names = sorted(int(name) for name in os.listdir(folder) if name.isdigit()) if folder else []
-    except OSError:
-        return
-    for slot in names:
-        try:
-            file = os.open(f"{folder}/{slot}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            _, told = _newest(file)
-            alive = _is_locked(file)
-        except OSError:
-            continue
-        finally:
-            os.close(file)
-        if told:
-            pid = int(told["pid"]) if alive and born(int(told["pid"])) == told["born"] else None
-            yield Reading(slot, alive, pid, str(told["role"]), dict(_values(told)))
-
-
-def born(pid: int) -> int | None:
-    """When the process began, in ticks since the machine did; None where there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
+    if book.ledger:
+        book.ledger.close()

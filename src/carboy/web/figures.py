@@ -16,7 +16,7 @@ from carboy import __version__, metrics
 from carboy.bootstrap import Services
 from carboy.catalog.base_figures import Standing
 from carboy.errors import CarboyError
-from carboy.measuring import Reading, born
+from carboy.ledgers import Reading, born
 from carboy.metrics import METRICS, Labels, Metric
 from carboy.model import Usage
 from carboy.storage.base import OnDisk
