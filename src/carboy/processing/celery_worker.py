@@ -74,8 +74,13 @@ def is_threaded(worker: Any) -> bool:
 
 def in_worker(deliverer: Callable[[], Deliverer]) -> Callable[[str], object]:
     """Runs a job in a worker's process, whose end it survives: the job is queued again then, at once where its step heeds it."""
+    known: set[int] = set()
+
     def deliver(job_id: str) -> None:
         here = deliverer()
+        if os.getpid() not in known:
+            known.add(os.getpid())
+            signals.worker_process_shutdown.connect(lambda **_: here.rest(), weak=False)
         with _heeding_end(here):
             here.deliver(job_id)
 
