@@ -213,7 +213,9 @@ def test_a_descriptor_that_is_anothers_by_now_is_left_alone(meters: Callable[[],
     number = one._book.ledger._file
     os.close(number)
     taken = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
-    assert taken == number, "the lowest that is free"
+    if taken != number:
+        os.dup2(taken, number)
+        os.close(taken)
     one.add(SWEEPS)
     one.close()
     assert os.fstat(number).st_size == 0, "nothing was written into it, and it is open still"

@@ -164,6 +164,13 @@ def test_a_long_body_counts_while_it_comes(counting: Server) -> None:
     until(counting, "carboy_received_bytes_total", before + 300_000, protocol="raw")
 
 
+def test_who_listens_is_seen(counting: Server) -> None:
+    with counting.connect() as connection:
+        connection.send(wire.head("GET", "/api/v1/events", counting.auth))
+        assert until(counting, "carboy_event_streams", 1).get("carboy_requests_in_progress") >= 1
+    until(counting, "carboy_event_streams", 0)
+
+
 def test_what_is_sent_counts_by_what_was_sent(server: ServerFactory) -> None:
     one, target = server(), "/files/main/sent"
     answers = [one.request("PUT", target, body=bytes(5000)), one.request("GET", target, {"Range": "bytes=0-999"}),
