@@ -134,7 +134,8 @@ class Outcome:
     media_type: str | None = None
     """What the content turned out to be: files that have it get this type."""
     quarantine: str | None = None
-    """Why nobody is to be given the content any more; the result tells it too. Where the same job is tried again and gives none, its quarantine is lifted."""
+    """Why nobody is to be given the content any more; the result tells it too. Where the same job is tried again and gives none, its
+    quarantine is lifted."""
     same_as: str | None = None
     """The id of a blob with the same bytes, which takes this one's place in all files of ``same_in``; None has the catalog look for it."""
     same_in: tuple[str, str | None] | None = None
