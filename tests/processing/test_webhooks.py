@@ -21,6 +21,7 @@ from receivers import Got, Receiver, receiving, status
 from carboy.catalog.base_hooks import Delivery, DeliveryFilter
 from carboy.config import of_application
 from carboy.engine.addresses import Found
+from carboy.engine.holding import Seat
 from carboy.engine.leases import Leases
 from carboy.errors import ConfigError, NotFound
 from carboy.model import Act, File
@@ -437,7 +438,7 @@ def test_one_postman_works_and_the_next_when_it_ends(make_office: Offices, start
 def test_another_takes_over_from_one_that_is_taken_for_dead(make_office: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes have data folders of their own: the catalog alone says which of them it is."""
     monkeypatch.setattr("carboy.processing.webhooks.postman._ELECTED", 0.0)
-    monkeypatch.setattr(Postman, "_mine", lambda self: True)
+    monkeypatch.setattr(Seat, "take", lambda self: True)
     office = make_office()
     stopped, other = office.another(shared=True), office.another(shared=True)
     assert (stopped._is_first(), other._is_first(), stopped._is_first()) == (True, False, True)

@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Select, bindparam, exists, func, literal_c
 from carboy.catalog import paths, rows
 from carboy.catalog.sessions import Session, among, among_values, padded
 from carboy.catalog.tables import blobs, derived, files, jobs
-from carboy.errors import InvalidRequest
 from carboy.jobs import Derived, Job, JobFilter, QueueDepth
 
 _BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
@@ -46,18 +45,10 @@ def by_id(session: Session, id: str) -> Job | None:
 def page(session: Session, filter: JobFilter, cursor: str | None, limit: int) -> tuple[list[Job], str | None]:
     given = {name: value for name in _EQUAL if (value := getattr(filter, name)) is not None}
     states = padded(sorted(filter.states)) if filter.states else []
-    place = dict(zip(("born", "last"), _place(cursor), strict=True)) if cursor else {}
+    place = dict(zip(("born", "last"), paths.from_moment(cursor), strict=True)) if cursor else {}
     found = session.rows(_page(frozenset(given), len(states), bool(place)), count=limit + 1, **given, **place, **among_values(states))
     listed = [rows.job_of(row) for row in found[:limit]]
-    return listed, paths.to_cursor(f"{listed[-1].created_at!r} {listed[-1].id}") if len(found) > limit else None
-
-
-def _place(cursor: str) -> tuple[float, str]:
-    born, _, id = paths.from_cursor(cursor).partition(" ")
-    try:
-        return float(born), id
-    except ValueError:
-        raise InvalidRequest("this is no cursor of a list of jobs", cursor=cursor) from None
+    return listed, paths.to_moment(listed[-1].created_at, listed[-1].id) if len(found) > limit else None
 
 
 def derived_of(session: Session, blob_id: str) -> list[Derived]:

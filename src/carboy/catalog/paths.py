@@ -72,6 +72,20 @@ def to_cursor(last: str) -> str:
     return base64.urlsafe_b64encode(last.encode()).rstrip(b"=").decode()
 
 
+def to_moment(at: float, id: str) -> str:
+    """The cursor of a list by time and id."""
+    return to_cursor(f"{at!r} {id}")
+
+
+def from_moment(cursor: str) -> tuple[float, str]:
+    """Raises InvalidRequest for what :func:`to_moment` didn't make."""
+    at, _, id = from_cursor(cursor).partition(" ")
+    try:
+        return float(at), id
+    except ValueError:
+        raise InvalidRequest("the cursor is none that was given out", cursor=cursor) from None
+
+
 def from_cursor(cursor: str) -> str:
     """Raises InvalidRequest for what :func:`to_cursor` didn't make."""
     try:

@@ -19,7 +19,7 @@ from carboy.catalog.placing import add_file, current, make_way, mark_unread, rep
 from carboy.catalog.sessions import Row, Session
 from carboy.catalog.tables import blobs, files, folders, shelf
 from carboy.catalog.tallying import Tally, folders_of, total_of
-from carboy.errors import InvalidRequest, NotFound
+from carboy.errors import NotFound
 from carboy.jobs import Plan
 from carboy.model import STAGED, TRASH, Act, Condition, File, Placed, Placement, Publication, Shelved, new_id
 
@@ -167,19 +167,11 @@ def trashed(session: Session, space: str, prefix: str, cursor: str | None, limit
     if bounded:
         asked |= {"low": prefix, "high": high}
     if cursor is not None:
-        asked |= dict(zip(("at", "after"), _place_of(cursor), strict=True))
+        asked |= dict(zip(("at", "after"), paths.from_moment(cursor), strict=True))
     found = [_shelved(row) for row in session.rows(_trashed(bounded, cursor is not None), **asked)]
     shown = found[:limit]
-    following = paths.to_cursor(f"{shown[-1].since!r} {shown[-1].file.id}") if len(found) > limit else None
+    following = paths.to_moment(shown[-1].since, shown[-1].file.id) if len(found) > limit else None
     return shown, following
-
-
-def _place_of(cursor: str) -> tuple[float, str]:
-    since, _, id = paths.from_cursor(cursor).partition(" ")
-    try:
-        return float(since), id
-    except ValueError:
-        raise InvalidRequest("the cursor is none that was given out", cursor=cursor) from None
 
 
 def expired(session: Session, now: float, limit: int) -> list[Shelved]:

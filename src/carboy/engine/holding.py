@@ -28,7 +28,7 @@ class Removal:
     @contextmanager
     def held_off(self) -> Iterator[None]:
         """Nothing that was ever in the catalog is removed meanwhile; waits for a removal under way."""
-        file = self._open()
+        file = _open(self._path)
         try:
             fcntl.flock(file, fcntl.LOCK_SH)
             yield
@@ -39,26 +39,55 @@ class Removal:
     def allowed(self) -> Iterator[bool]:
         """Whether bytes may be removed now; nobody begins to copy them meanwhile. Another who removes is waited for, who copies is not:
         that takes longer."""
-        file = self._open()
+        file = _open(self._path)
         try:
             yield _taken(file, _PATIENCE)
         finally:
             os.close(file)
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+class Seat:
+    """Of all processes that want the lock on the file one has it, as long as it lives or until it leaves."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    @property
+    def held(self) -> bool:
+        return self._file is not None
+
+    def take(self) -> bool:
+        """Whether it is this one's now. Waits for nobody."""
+        if self._file is None:
+            file = _open(self._path)
+            if not _taken(file):
+                os.close(file)
+                return False
+            self._file = file
+        return True
+
+    def leave(self) -> None:
+        """Repeatable."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 @contextmanager
 def alone(path: Path, otherwise: str) -> Iterator[None]:
     """Nobody else has the lock on the file, which is made, meanwhile. Raises Conflict, which says ``otherwise``, where somebody has."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = _open(path)
     try:
         if not _taken(file):
             raise Conflict(otherwise)
         yield
     finally:
         os.close(file)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _taken(file: int, patience: float = 0.0) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import threading
 import time
 from dataclasses import asdict
 
 from carboy.bootstrap import Services
+from carboy.engine.holding import Seat
 from carboy.errors import CarboyError
 from carboy.metrics import SWEEPS, SWEPT
 from carboy.storage.base import OnDisk
@@ -23,7 +22,7 @@ class Upkeep:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._lock: int | None = None
+        self._seat = Seat(services.settings.data / "sweeper.lock")
         self._shared = False
         self._orphans_at = self._copy_at = 0.0
         self._stopped = threading.Event()
@@ -44,9 +43,7 @@ class Upkeep:
         self._stopped.set()
         for thread in filter(None, (self._thread, self._scrubber)):
             thread.join()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._seat.leave()
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -59,7 +56,7 @@ class Upkeep:
             self._stopped.wait(self._services.settings.sweep_interval)
 
     def _beat(self) -> None:
-        if not self._mine():
+        if not self._seat.take():
             return
         due = time.monotonic() >= self._orphans_at
         before, self._shared = self._shared, self._is_first()
@@ -88,7 +85,7 @@ class Upkeep:
     def _scrub_on(self) -> None:
         while not self._stopped.is_set():
             try:
-                if self._lock is not None and self._services.scrubber.due():
+                if self._seat.held and self._services.scrubber.due():
                     self._scrub()
             except CarboyError as error:
                 log.warning("the scrub is put off: %s", error.detail)
@@ -106,15 +103,3 @@ class Upkeep:
         if not services.settings.database.startswith("postgresql") or all(isinstance(one, OnDisk) for one in services.storages.values()):
             return True
         return services.leases.first("upkeep")
-
-    def _mine(self) -> bool:
-        """Whether this process is the one that sweeps. The kernel passes the lock on when that one dies."""
-        if self._lock is None:
-            fd = os.open(self._services.settings.data / "sweeper.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return False
-            self._lock = fd
-        return True

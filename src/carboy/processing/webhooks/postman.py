@@ -6,9 +6,7 @@ is in the catalog (:mod:`carboy.catalog.base_hooks`).
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import random
 import threading
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from carboy.catalog.base import Catalog
 from carboy.catalog.base_hooks import Delivery
+from carboy.engine.holding import Seat
 from carboy.engine.leases import Leases
 from carboy.errors import CarboyError, CommitUnknown
 from carboy.processing.webhooks.messages import Messages, is_wanted
@@ -46,7 +45,6 @@ class Postman:
         self._webhooks = webhooks
         self._messages = Messages(catalog)
         self._leases = leases
-        self._folder = folder
         self._shared = shared
         self._poll = poll
         self._clock = clock
@@ -54,7 +52,7 @@ class Postman:
         self._stopped, self._rung = threading.Event(), threading.Event()
         self._lock = threading.Lock()
         self._under_way: Counter[str] = Counter()
-        self._lock_file: int | None = None
+        self._seat = Seat(folder / "webhooks.lock")
         self._first, self._asked_at, self._recover_at = False, -_ELECTED, 0.0
         self._busy_at = time.monotonic()
         self._thread: threading.Thread | None = None
@@ -214,24 +212,12 @@ class Postman:
 
     def _is_first(self) -> bool:
         """Whether this is the one that works, on this data folder and among all machines."""
-        if not self._mine():
+        if not self._seat.take():
             return False
         if self._shared and time.monotonic() >= self._asked_at + _ELECTED:
             self._asked_at = time.monotonic()
             self._first = self._leases.first("webhooks")
         return self._first or not self._shared
-
-    def _mine(self) -> bool:
-        """The kernel passes the lock on when its process dies."""
-        if self._lock_file is None:
-            fd = os.open(self._folder / "webhooks.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                return False
-            self._lock_file = fd
-        return True
 
     def _look_after(self) -> None:
         """What others had on its way when they ended is sent again."""
@@ -255,6 +241,4 @@ class Postman:
 
     def _leave(self) -> None:
         self._leases.close()
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        self._seat.leave()
