@@ -53,10 +53,10 @@ def test_a_worker_that_is_killed_leaves_one_effect(plant: Plant, moment: str) ->
 @ONLY_CELERY
 def test_an_upload_is_answered_and_its_job_done_though_redis_is_stopped_and_comes_back_empty(plant: Plant) -> None:
     assert plant.redis
-    before = plant.put("before-stop", seconds=0.2)
+    before = [plant.put(f"before-stop-{number}", seconds=0.2) for number in range(12)]  # more than the worker takes ahead
     plant.redis.kill()
     began = time.monotonic()
-    files = [before, *(plant.put(f"redis-away-{number}") for number in range(3))]
+    files = [*before, *(plant.put(f"redis-away-{number}") for number in range(3))]
     assert time.monotonic() - began < 5, "uploads don't wait for the broker"
     plant.redis.start()
     assert came_out_right(plant, files)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
+from celery.worker.request import Request, logger
 
 from carboy.config import Settings
 from carboy.errors import ConfigError
@@ -62,10 +63,22 @@ def patience(scheme: str, seconds: float = _SEND) -> dict[str, Any]:
     return {}
 
 
+class Delivery(Request):  # type: ignore[misc]
+    """One id, as a worker has got it."""
+
+    def acknowledge(self) -> None:
+        """Where Celery's own logs that the broker took no acknowledgement, and then takes nothing more from it once it owes so many, this
+        has the worker connect anew."""
+        if not self.acknowledged:
+            self._on_ack(logger, ())
+            self.acknowledged = True
+
+
 def register(app: Celery, deliver: Callable[[str], object], name: str = TASK) -> None:
     """Make running a job, by its id, a task of this application. It is acknowledged before it runs, and gives nothing: what becomes of the
     job is in the catalog."""
     def run(job_id: str) -> None:
         deliver(job_id)
 
-    app.task(run, name=name, shared=False, acks_late=False, ignore_result=True, max_retries=0, serializer="json")
+    app.task(run, name=name, shared=False, acks_late=False, ignore_result=True, max_retries=0, serializer="json",
+             Request=f"{__name__}:{Delivery.__name__}")
