@@ -177,8 +177,9 @@ class Strikes:
         self._chance.shuffle(waiting)
         while time.monotonic() < end:
             time.sleep(self._chance.uniform(0.3, 2.0))
-            if self._chance.random() < 0.7 and not self._watching.clear:
-                continue
+            waits = self._chance.random() < 0.75
+            while waits and not self._watching.clear and time.monotonic() < end:
+                time.sleep(0.05)
             kind = waiting.pop() if waiting else self._chance.choices(list(self._kinds), [weight for _, weight in self._kinds.values()])[0]
             self._watching.struck(kind)
             self._kinds[kind][0]()
