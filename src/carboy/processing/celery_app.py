@@ -66,6 +66,8 @@ def patience(scheme: str, seconds: float = _SEND) -> dict[str, Any]:
 class Delivery(Request):  # type: ignore[misc]
     """One id, as a worker has got it."""
 
+    acknowledged: bool
+
     def acknowledge(self) -> None:
         """Where Celery's own logs that the broker took no acknowledgement, and then takes nothing more from it once it owes so many, this
         has the worker connect anew."""
