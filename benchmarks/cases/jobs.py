@@ -28,6 +28,7 @@ _LOOP, _CELERY, _STOPPED = "Carboy, beside the web", "Carboy, Celery on Redis", 
 _UNDER_WAY = ("waiting", "queued", "running")
 _APART = 0.02
 """Seconds between two uploads, so that none finds the other's job before its own."""
+_PAUSE = 5.0
 _COLUMNS = [Figure("upload", "4 KiB upload, ms"), Figure("upload99", "p99, ms"), Figure("rate", "jobs / s", 0), Figure("start", "answer to start, ms"),
             Figure("start99", "p99, ms")]
 
@@ -76,7 +77,8 @@ class Jobs:
 
     def __init__(self, server: CarboyJobs, *others: Server) -> None:
         self._server, self._servers = server, (server, *others)
-        self._connection = http.Connection(server.host, server.port)
+        self._connection: http.Connection | None = None
+        self._used_at = 0.0
         self._wakes = Wakes(server.data / "wakes")
         self._catalog: Catalog = open_catalog(f"sqlite:///{server.data / 'catalog.sqlite3'}", wake=self._wakes.wake)
         self._numbers = iter(range(10**9))
@@ -118,12 +120,23 @@ class Jobs:
             time.sleep(0.01)
 
     def close(self) -> None:
-        self._connection.__exit__()
+        self._disconnect()
         self._catalog.close()
         self._wakes.close()
 
     def _put(self, name: str) -> str:
-        return str(json.loads(self._connection.exchange(put_request(name, self._server.headers)))["id"])
+        """The server ends connections on which nobody asks for anything, so one isn't used after a pause."""
+        if time.monotonic() - self._used_at > _PAUSE:
+            self._disconnect()
+        self._connection = self._connection or http.Connection(self._server.host, self._server.port)
+        answer = self._connection.exchange(put_request(name, self._server.headers))
+        self._used_at = time.monotonic()
+        return str(json.loads(answer)["id"])
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.__exit__()
+            self._connection = None
 
     def _jobs_of(self, order: Order) -> list[Job]:
         found, cursor = self._catalog.jobs(JobFilter(step=order.step), limit=1000)

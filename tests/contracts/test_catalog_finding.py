@@ -350,7 +350,8 @@ class TestAudit:
         for at_time in (1.0, 2.0, 3.0):
             catalog.note(AuditEntry(0, at_time, Act("ann"), "x"))
         assert catalog.purge(now=9.0) == 0
-        assert catalog.purge(now=9.0, audit_before=3.0) == 2
+        assert catalog.purge(now=9.0, audit_before=3.0) == 0, "the log is kept for longer"
+        assert catalog.purge(now=9.0, audit_before=3.0, log_before=9.0) == 2
         assert [entry.at for entry in catalog.audit()] == [3.0]
 
 

@@ -35,7 +35,7 @@ from carboy.catalog import (
     claiming,
     contents,
     files,
-    finishing,
+   
     fragments,
     happening,
     jobs,
@@ -444,7 +444,7 @@ class TestStatements:
         files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
         contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
         ordering.OF_BLOB, claiming._due(2, 2, False), claiming._due(2, 0, True), claiming._UNSENT, claiming._LEFT, jobs._DERIVED_ALL,
-        jobs._page(frozenset(), 0, True), jobs._page(frozenset({"file_id"}), 0, False), contents._DERIVED_OF, finishing._OLD_DERIVED,
+        jobs._page(frozenset(), 0, True), jobs._page(frozenset({"file_id"}), 0, False), contents._DERIVED_OF, contents._OF_STEP,
         happening._BY_ID, twins._twin(True), uploads._CHUNKS, fragments._ALL, fragments._MET, fragments._DROP, fragments._CONDEMN, leasing._OVERLAPPING, leasing._WANTED, leasing._alive(2),
         leasing._BURY, upkeep._CONDEMNED, upkeep._BLOBS, upkeep._ENDED, upkeep._known(8), upkeep._forget(8)], ids=lambda s: str(s)[:60])
     def test_every_question_has_its_index(self, catalog: Catalog, statement: Statement) -> None:

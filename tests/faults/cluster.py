@@ -31,7 +31,8 @@ class Cluster:
                  settings: Mapping[str, object] | None = None) -> None:
         self.postgres, self.s3, self.proxy, self.bucket = postgres, s3, proxy, s3.new_bucket()
         self._database = postgres.new_database()
-        environment = {**storage_environment(s3, self.bucket, proxy.url), "CARBOY_DATABASE": self._database, **(settings or {})}
+        # Each is to be a machine of its own: who runs jobs would see at once that a process of another node, which is on the same, is gone.
+        environment = {"CARBOY_WORKER": "false", **storage_environment(s3, self.bucket, proxy.url), "CARBOY_DATABASE": self._database, **(settings or {})}
         self.nodes = [Server(folder / f"node{number}", folder / f"node{number}.log", workers=workers, settings=environment)
                       for number in range(count)]
         self._outside = Server(folder / "outside", folder / "outside.log", settings=environment)

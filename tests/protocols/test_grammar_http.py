@@ -21,7 +21,8 @@ B256, B512 = base64.b64encode(SHA256).decode(), base64.b64encode(SHA512).decode(
 
 
 def every_error(kind: type[CarboyError] = CarboyError) -> list[type[CarboyError]]:
-    return [kind, *(found for child in kind.__subclasses__() for found in every_error(child))]
+    """Those that have a name for others."""
+    return [kind, *(found for child in kind.__subclasses__() for found in every_error(child) if not found.__name__.startswith("_"))]
 
 
 # --- problems ---
