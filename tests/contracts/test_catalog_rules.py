@@ -35,7 +35,6 @@ from carboy.catalog import (
     claiming,
     contents,
     files,
-   
     fragments,
     happening,
     jobs,
