@@ -108,8 +108,8 @@ def _tell(call: Call, placed: Sequence[Placed]) -> _Told:
     if told.wishes.wait is None and not told.wishes.respond_async:
         return told
     awaited = _Awaited(call, {job.id for jobs in told.jobs for job in jobs if not job.is_over})
-    if awaited.ids and told.wishes.wait is not None:
-        told.waited = awaited.wait(told.wishes.wait)
+    if told.wishes.wait is not None and any(told.jobs):
+        told.waited = awaited.wait(told.wishes.wait)  # they may be over already, and the file another than it was
         _look_again(call, told)
     told.accepted = told.wishes.respond_async and any(not job.is_over for jobs in told.jobs for job in jobs)
     return told
