@@ -24,6 +24,7 @@ from carboy.metrics import REQUESTS
 from carboy.web import access, worker
 from carboy.web.app import Application
 from carboy.web.background import JobProcess
+from carboy.web.balance import Balance
 from carboy.web.cors import Cors
 from carboy.web.measured import NO_ROUTE, Threads, count_sent
 from carboy.web.tls import context_of
@@ -66,6 +67,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.header_timeout = settings.header_timeout
         self.cors = Cors(settings.cors_origins)
         self.tls = tls
+        self.balance = Balance()
         self.jobs = JobProcess(services)
         self.busy = Threads(services.meter)
         super().__init__()
@@ -117,6 +119,7 @@ class Server(BaseApplication):  # type: ignore[misc]
 
     def _leave(self, arbiter: Any, worker: Any) -> None:
         """Other nodes need not wait until this process is taken for dead."""
+        self.balance.leave()
         self.services.leases.close()
         self.services.meter.close()
 

@@ -36,6 +36,7 @@ from werkzeug.exceptions import (
 )
 
 from carboy.web import access, http, tls
+from carboy.web.balance import NO_MORE
 from carboy.web.logs import begin_request
 
 MAX_HEAD = 64 * 2**10
@@ -44,6 +45,8 @@ _ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINGER = 2.0
 _BREATH = 0.02
+_PASS, _PASSES = 0.0005, 4
+"""So many seconds, and so often, a connection is left to a process that has fewer; then whoever sees it takes it."""
 _LINGER_BYTES = 4 * 2**20
 _STACK = 512 * 2**10
 _REFUSALS: tuple[tuple[type[Exception], HTTPException], ...] = (
@@ -69,16 +72,19 @@ def whole_head(data: bytes | bytearray) -> bool:
 
 
 class CarboyWorker(ThreadWorker):  # type: ignore[misc]
-    """See the module. Settings come as gunicorn settings; ``header_timeout`` is put on the application object."""
+    """See the module. Settings come as gunicorn settings; ``header_timeout`` and ``balance`` are put on the application
+    object."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._heads: OrderedDict[TConn, float] = OrderedDict()
         self._lingering: OrderedDict[TConn, float] = OrderedDict()
         self._serving = threading.local()
+        self._passed = 0
 
     def init_process(self) -> None:
         threading.stack_size(_STACK)
+        self.app.balance.join(self.age)
         super().init_process()
 
     def load_wsgi(self) -> None:
@@ -86,7 +92,17 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
 
     # --- heads ---
 
+    def notify(self) -> None:
+        """Called in each round of the main loop."""
+        super().notify()
+        self.app.balance.tell(self.nr_conns if self.alive else NO_MORE)
+
     def accept(self, listener: socket.socket) -> None:
+        if self._passed < _PASSES and self.app.balance.is_anothers(self.nr_conns):
+            self._passed += 1
+            time.sleep(_PASS)  # the listener stays readable: who has fewer takes it meanwhile
+            return
+        self._passed = 0
         try:
             sock, address = listener.accept()  # one at a time: several workers share what comes
         except OSError as error:
