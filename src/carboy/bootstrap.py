@@ -40,8 +40,8 @@ from carboy.engine.zips import Zips
 from carboy.errors import ConfigError
 from carboy.measuring import Meter
 from carboy.processing.asking import Work
-from carboy.processing.delivery import Deliverer
-from carboy.processing.isolation import Isolation
+from carboy.processing.delivering.delivery import Deliverer
+from carboy.processing.isolating.isolation import Isolation
 from carboy.processing.pipeline import Pipeline
 from carboy.processing.registry import known_steps
 from carboy.processing.running import Runner, Within

@@ -32,7 +32,7 @@ COMMANDS = frozenset({
     *(f"engine/{name}.py" for name in ("backup", "exporting", "importing", "manifest", "restoring", "scrub", "trees")), "storage/copying.py",
     ("storage/local.py", "self._sync_folder(key)"), ("storage/local.py", 'self._sync_folder(Key(f"{number:02x}/"))')})
 """Files, and lines of others, that serve commands and no request."""
-ELSEWHERE = ("cli/", "storage/s3", "engine/migrating.py", "measuring.py", "processing/child.py")
+ELSEWHERE = ("cli/", "storage/s3", "engine/migrating.py", "measuring.py", "processing/isolating/child.py")
 """What shows nothing to the checker: a server in S3 syncs by itself, and migrating is tried with one (tests/e2e/test_s3_migrating.py);
 numbers of metrics need no sync, and what a child process writes is kept by the worker, which syncs it."""
 _DEFINITION = re.compile(r"\s*def ")

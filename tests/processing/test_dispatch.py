@@ -12,8 +12,8 @@ from fixtures_server import eventually
 
 from carboy import step
 from carboy.jobs import Job
-from carboy.processing.delivery import Broker
-from carboy.processing.dispatch import Dispatcher
+from carboy.processing.delivering.delivery import Broker
+from carboy.processing.delivering.dispatch import Dispatcher
 from carboy.web.brokered import broker_of
 
 

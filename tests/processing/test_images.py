@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from PIL.Image import Transpose
 
 from carboy.errors import ConfigError, InvalidRequest
-from carboy.processing import exif
+from carboy.processing.images import exif
 
 BOTH = {"spaces": {"main": {"steps": ["image", "thumbnails"]}}, "thumbnail_formats": ["webp", "jpeg"]}
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

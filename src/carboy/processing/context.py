@@ -16,8 +16,8 @@ from carboy.engine.opening import Content, open_blob
 from carboy.errors import BytesMissing, Cancelled
 from carboy.jobs import Claim, Job
 from carboy.model import Blob, File
+from carboy.processing.isolating.spool import own_folder
 from carboy.processing.keeping import Attachments
-from carboy.processing.spool import own_folder
 from carboy.storage.base import OnDisk, Storage
 
 _PIECE = 2**20

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from typing import Any
 
 from carboy.bootstrap import Services, postman
-from carboy.processing.delivery import Broker
-from carboy.processing.dispatch import Dispatcher
+from carboy.processing.delivering.delivery import Broker
+from carboy.processing.delivering.dispatch import Dispatcher
 from carboy.processing.loop import Loop
 from carboy.storage.base import OnDisk
 from carboy.web.brokered import of_settings

@@ -15,13 +15,13 @@ from carboy.bootstrap import Services
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
-from carboy.processing.delivery import TASK, Broker
+from carboy.processing.delivering.delivery import TASK, Broker
 from carboy.web.forked import Forked
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from carboy.processing.celery_worker import Beside
+    from carboy.processing.delivering.celery_worker import Beside
     from carboy.web.background import Background
 
 log = logging.getLogger("carboy.jobs")
@@ -37,14 +37,14 @@ class Brokered:
     services: Callable[[], Services]
 
     def broker(self) -> Broker:
-        from carboy.processing.celery_broker import CeleryBroker
+        from carboy.processing.delivering.celery_broker import CeleryBroker
 
         return CeleryBroker(self.app, self.task)
 
     def attach(self) -> None:
         """Workers of the application know the task, and have a dispatcher beside them. Repeatable."""
-        from carboy.processing.celery_app import register
-        from carboy.processing.celery_worker import attach, in_worker
+        from carboy.processing.delivering.celery_app import register
+        from carboy.processing.delivering.celery_worker import attach, in_worker
 
         known = self.app.__dict__.setdefault("_carboy_tasks", set())
         if self.task in known:
@@ -56,7 +56,7 @@ class Brokered:
 
     def work(self, queues: Collection[str], *, concurrency: int, ready: Callable[[], None]) -> int:
         """Be a worker until told to end; the exit status. The services of this process open nothing meanwhile: it forks."""
-        from carboy.processing.celery_worker import run_worker
+        from carboy.processing.delivering.celery_worker import run_worker
 
         services = self.services()
         wanted = [str(self.app.conf.task_default_queue) if queue == DEFAULT_QUEUE else queue for queue in queues or queues_of(services)]
@@ -76,14 +76,14 @@ def of_settings(services: Services) -> Brokered | None:
 def broker_of(settings: Settings) -> Broker:
     """The one that the setting names. Raises ConfigError where it can't be had."""
     app = _app_of(settings)
-    from carboy.processing.celery_broker import CeleryBroker
+    from carboy.processing.delivering.celery_broker import CeleryBroker
 
     return CeleryBroker(app, TASK)
 
 
 def _app_of(settings: Settings) -> Any:
     try:
-        from carboy.processing.celery_app import make_app
+        from carboy.processing.delivering.celery_app import make_app
     except ImportError:
         raise ConfigError("broker: Celery is not installed; pip install 'carboy[celery]'", setting="broker") from None
     return make_app(settings)
@@ -103,7 +103,7 @@ def join_celery(app: Flask, name: str) -> None:
     if own:
         own.attach()
     elif "celery" in sys.modules:
-        from carboy.processing.celery_worker import before_worker
+        from carboy.processing.delivering.celery_worker import before_worker
 
         there = weakref.ref(app)
 
@@ -122,7 +122,7 @@ def queues_of(services: Services) -> list[str]:
 
 
 class DispatchBeside:
-    """See :class:`carboy.processing.celery_worker.Beside`."""
+    """See :class:`carboy.processing.delivering.celery_worker.Beside`."""
 
     def __init__(self, brokered: Brokered) -> None:
         self._brokered = brokered

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from carboy.cli.doctor.finding import Finding, ok, problem
 from carboy.config import Settings
 from carboy.jobs import DEFAULT_QUEUE
-from carboy.processing.delivery import BrokerAway
+from carboy.processing.delivering.delivery import BrokerAway
 from carboy.web.brokered import broker_of
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carboy.config import Settings
-from carboy.processing import exif, frames, pictures
+from carboy.processing.images import exif, frames, pictures
 from carboy.processing.step import Context, step
 
 

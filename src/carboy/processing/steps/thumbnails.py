@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from carboy.config import Settings
 from carboy.errors import ConfigError, StepFailed
-from carboy.processing import pictures, rendering
+from carboy.processing.images import pictures, rendering
 from carboy.processing.step import Context, step
 
 Format = Literal["webp", "jpeg"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from carboy.config import Settings
 from carboy.errors import StepFailed
-from carboy.processing.confining import end_with_parent, signal_name
+from carboy.processing.isolating.confining import end_with_parent, signal_name
 from carboy.processing.step import Context, step
 
 LONGEST_SIDE = 640

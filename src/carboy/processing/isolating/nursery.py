@@ -1,9 +1,9 @@
 """A small process beside a worker, from which the processes of single jobs are forked: it has no threads, and has loaded what takes long.
 
-``python -m carboy.processing.nursery N PATH`` is how workers start it; ``N`` is the file descriptor of a socket over which they ask,
-``PATH`` the PYTHONPATH of those who are forked. With each request come two more: a channel, for the child, and the child's *life*. Over
-that the nursery tells the child's id and how it ended; when the worker closes it, or is gone, the child is killed, with all that it has
-started.
+``python -m carboy.processing.isolating.nursery N PATH`` is how workers start it; ``N`` is the file descriptor of a socket over which they
+ask, ``PATH`` the PYTHONPATH of those who are forked. With each request come two more: a channel, for the child, and the child's *life*.
+Over that the nursery tells the child's id and how it ended; when the worker closes it, or is gone, the child is killed, with all that it
+has started.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from carboy.processing import child
-from carboy.processing.channel import receive_files
-from carboy.processing.confining import adopt_orphans, control, leave_with
+from carboy.processing.isolating import child
+from carboy.processing.isolating.channel import receive_files
+from carboy.processing.isolating.confining import adopt_orphans, control, leave_with
 
 _LOOK = 5.0
 _IDLE = 300.0

@@ -1,5 +1,5 @@
 """Raster images from anybody, opened safely: known formats alone, judged by their content, within limits that the header is held against
-before anything is decoded. The only module, with :mod:`carboy.processing.rendering`, that knows Pillow."""
+before anything is decoded. The only module, with :mod:`carboy.processing.images.rendering`, that knows Pillow."""
 
 from __future__ import annotations
 

@@ -26,9 +26,9 @@ from carboy import errors
 from carboy.engine.opening import Content, ContentSource
 from carboy.errors import BytesMissing, CarboyError, StepFailed
 from carboy.jobs import Claim, Outcome
-from carboy.processing.channel import Channel, Message
-from carboy.processing.confining import Confines, Control, confine, forget_secrets, have_room_to_tell
 from carboy.processing.context import OfClaim
+from carboy.processing.isolating.channel import Channel, Message
+from carboy.processing.isolating.confining import Confines, Control, confine, forget_secrets, have_room_to_tell
 from carboy.processing.step import Step
 from carboy.processing.values import as_json, outcome_as_json
 

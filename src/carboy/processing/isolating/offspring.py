@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 from carboy.errors import Cancelled, CarboyError, StepFailed
 from carboy.jobs import Outcome
-from carboy.processing.channel import Channel, Message, send_files
-from carboy.processing.confining import Confines, signal_name
 from carboy.processing.context import Attempt
+from carboy.processing.isolating.channel import Channel, Message, send_files
+from carboy.processing.isolating.confining import Confines, signal_name
 from carboy.processing.values import outcome_of
 
 log = logging.getLogger("carboy.jobs")

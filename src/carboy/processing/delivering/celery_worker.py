@@ -17,7 +17,7 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 from celery.platforms import SecurityWarning
 
-from carboy.processing.delivery import Deliverer
+from carboy.processing.delivering.delivery import Deliverer
 
 log = logging.getLogger("carboy.jobs")
 

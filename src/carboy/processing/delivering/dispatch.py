@@ -1,7 +1,7 @@
 """The dispatcher: what is queued in the catalog and due is sent to a broker, and sent again where the broker has lost it.
 
 Any number of dispatchers may run. One of all machines sends what it finds; on each machine one sends what it hears of at once. Where two do
-the same for a moment, an id is delivered twice, which is harmless (:class:`carboy.processing.delivery.Deliverer`).
+the same for a moment, an id is delivered twice, which is harmless (:class:`carboy.processing.delivering.delivery.Deliverer`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
 from carboy.errors import CarboyError
 from carboy.jobs import Job
-from carboy.processing.delivery import Broker, BrokerAway
+from carboy.processing.delivering.delivery import Broker, BrokerAway
 from carboy.processing.running import facts_of
 from carboy.processing.wakes import Wakes
 

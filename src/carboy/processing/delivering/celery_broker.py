@@ -10,8 +10,8 @@ from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
 
 from carboy.jobs import DEFAULT_QUEUE, Job
-from carboy.processing.celery_app import patience
-from carboy.processing.delivery import TASK, BrokerAway
+from carboy.processing.delivering.celery_app import patience
+from carboy.processing.delivering.delivery import TASK, BrokerAway
 
 _TIMEOUT = 4.0
 _MIDDLE = 3
@@ -19,7 +19,7 @@ _MIDDLE = 3
 
 
 class CeleryBroker:
-    """See :class:`carboy.processing.delivery.Broker`. One connection, for one thread; after a fork each process has its own."""
+    """See :class:`carboy.processing.delivering.delivery.Broker`. One connection, for one thread; after a fork each process has its own."""
 
     def __init__(self, app: Celery, task: str = TASK) -> None:
         self._app = app

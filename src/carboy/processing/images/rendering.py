@@ -8,7 +8,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from carboy.processing.pictures import orientation
+from carboy.processing.images.pictures import orientation
 
 if TYPE_CHECKING:
     from PIL.Image import Image

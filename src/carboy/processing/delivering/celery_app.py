@@ -13,7 +13,7 @@ from celery.worker.request import Request, logger
 from carboy.config import Settings
 from carboy.errors import ConfigError
 from carboy.jobs import DEFAULT_QUEUE
-from carboy.processing.delivery import TASK
+from carboy.processing.delivering.delivery import TASK
 
 PRIORITIES = 10
 _REDIS = ("redis", "rediss", "sentinel", "valkey", "valkeys", "redis+socket")

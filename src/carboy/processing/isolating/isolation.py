@@ -1,6 +1,7 @@
 """Steps in processes of their own: one for each job, with limits, killed with all that it has started when it is over.
 
-They are forked by a *nursery* (:mod:`carboy.processing.nursery`), which each process that runs jobs starts when it first needs it.
+They are forked by a *nursery* (:mod:`carboy.processing.isolating.nursery`), which each process that runs jobs starts when it first needs
+it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from carboy.catalog.processes import PerProcess
 from carboy.config import Settings
 from carboy.errors import ConfigError, StepFailed
 from carboy.jobs import Outcome
-from carboy.processing.confining import Confines
 from carboy.processing.context import Attempt
-from carboy.processing.offspring import NeverBorn, Offspring
-from carboy.processing.spool import own_folder
+from carboy.processing.isolating.confining import Confines
+from carboy.processing.isolating.offspring import NeverBorn, Offspring
+from carboy.processing.isolating.spool import own_folder
 from carboy.processing.step import Step, place_of
 
 log = logging.getLogger("carboy.jobs")
@@ -112,7 +113,7 @@ class _Nursery:
         self._asked, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  this very program
-                [sys.executable, "-P", "-m", "carboy.processing.nursery", str(theirs.fileno()), os.environ.get("PYTHONPATH", "")],
+                [sys.executable, "-P", "-m", "carboy.processing.isolating.nursery", str(theirs.fileno()), os.environ.get("PYTHONPATH", "")],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2, start_new_session=True, env=_environment())
 
     def lives(self) -> bool:

@@ -1,0 +1,1 @@
+"""Images that anybody may have sent: opened within limits, looked at, made small."""
