@@ -19,6 +19,9 @@ PRIORITIES = 10
 _REDIS = ("redis", "rediss", "sentinel", "valkey", "valkeys", "redis+socket")
 _AMQP = ("amqp", "amqps", "pyamqp")
 _CONNECT, _SILENT, _SEND = 4.0, 60.0, 5.0
+_SILENT_REDIS = 10.0
+"""A worker asks Redis for something each second, so ten without a word are a connection that is lost: after a restart kombu may wait for
+the answer to what it never sent."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -50,7 +53,7 @@ def make_app(settings: Settings) -> Celery:
 
 def _options(scheme: str) -> dict[str, Any]:
     if scheme in _REDIS:
-        return {"priority_steps": list(range(PRIORITIES)), **patience(scheme, _SILENT)}
+        return {"priority_steps": list(range(PRIORITIES)), **patience(scheme, _SILENT_REDIS)}
     return patience(scheme, _SILENT)
 
 
