@@ -17,8 +17,9 @@ STATUSES = (401, 403, 404, 409, 410, 412, 413, 415, 416, 507)
 CODES = ("invalid_name", "digest_mismatch", "not_modified")
 FIELDS = ("name", "folders", "Content-Disposition", "If-Match", "If-None-Match", "if_match", "Repr-Digest", "Content-Digest", "Content-MD5", "index", "offset", "chunk_size", "total", "total_chunks", "file_id", "expires_at", "version",
           "tags", "operations")
-FACTS = ("cursor", "scope", "folder", "step")
-"""What a refusal may be about. A ``name`` and ``tags`` are printable, a ``scope`` names a space, a ``folder`` can't go into itself, a ``step`` must be there."""
+FACTS = ("cursor", "scope", "folder", "step", "argument")
+"""What a refusal may be about. A ``name`` and ``tags`` are printable, a ``scope`` names a space, a ``folder`` can't go into itself, a ``step`` must be there
+and takes the ``argument``s that it says."""
 MESSAGES = ("Missing parameters", "No file uploaded", "No selected file", "chunks came, not", "a header of a part", "two files of the form",
             "has no name", "is no text", "the form", "a part", "boundary", "name the body by")
 """What is wrong with a form, whose parts' heads no schema describes."""

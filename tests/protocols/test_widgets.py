@@ -66,7 +66,11 @@ def test_all_at_once(site: Site, widget: str) -> None:
     name, data = fresh()
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(lambda index: send(site, widget, name, data, index % 5), range(10)))
-    assert {answer.status for answer in answers} <= {200, 201}
+    for index, answer in enumerate(answers):
+        if answer.status == 409:  # the same chunk came over another connection before all of this one had: it is to be sent again
+            assert answer.json()["code"] in ("interrupted", "range_busy")
+            answer = send(site, widget, name, data, index % 5)
+        assert answer.status in (200, 201), answer.body
     assert site.content(f"/files/main/{name}", who="ann") == data
 
 
