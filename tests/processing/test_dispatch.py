@@ -14,6 +14,7 @@ from carboy import step
 from carboy.jobs import Job
 from carboy.processing.delivering.delivery import Broker
 from carboy.processing.delivering.dispatch import Dispatcher
+from carboy.web.background import Background
 from carboy.web.brokered import broker_of
 
 
@@ -201,3 +202,14 @@ def test_more_important_jobs_go_first_in_redis(make_workshop: Callable[..., Any]
     lists = sorted(key.decode() for key in redis_server.say("KEYS", "carboy*"))  # type: ignore[attr-defined]
     assert [key.rpartition("\x16")[2] for key in lists] == ["3", "6"]
     broker.close()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_sends_beside_those_who_run_jobs_leaves_them_alive(workshop: Any, broker: Broker, alone: bool) -> None:
+    """They are one instance: were it let go, whatever they run would be taken from them."""
+    services = workshop.services
+    instance = services.leases.instance()
+    background = Background(services, broker=broker, alone=alone)
+    background.stop()
+    background.run(patience=0.0)
+    assert [one.id == instance for one in services.catalog.instances()] == ([] if alone else [True])

@@ -110,7 +110,7 @@ class Leases:
         here, instances = _here(), self._catalog.instances()
         silent = {instance.id for instance in self._silent(instances)}
         for instance in instances:
-            if instance.id in silent or (instance.host == here and not _runs(instance.pid)):
+            if instance.id in silent or (instance.host == here and not is_running(instance.pid)):
                 self._bury(instance)
 
     def close(self) -> None:
@@ -212,7 +212,7 @@ def _here() -> str:
     return " ".join(marks)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether there is a process of this number; it needn't be the one that had it."""
     try:
         os.kill(pid, 0)

@@ -25,16 +25,17 @@ class Background:
 
     def __init__(self, services: Services, *, workers: int = 0, queues: Collection[str] = (), broker: Broker | None = None,
                  alone: bool = True) -> None:
-        """With a ``broker`` it sends ids of jobs to others, else it runs them. ``alone``: whether nothing else in this process does."""
+        """With a ``broker`` it sends ids of jobs to others, else it runs them. ``alone``: whether nothing else in this process
+        needs it to be taken for alive."""
         settings = services.settings
-        alone = all(isinstance(storage, OnDisk) for storage in services.storages.values())
+        on_disk = all(isinstance(storage, OnDisk) for storage in services.storages.values())
         self._services = services
         self._work: Loop | Dispatcher
         if broker:
             self._work = Dispatcher(services.catalog, services.leases, services.wakes, broker, poll=settings.job_poll, alone=alone)
         else:
             self._work = Loop(services.catalog, services.leases, services.runner, services.wakes, workers=workers or settings.job_workers,
-                              queues=queues, poll=settings.job_poll, rests=alone)
+                              queues=queues, poll=settings.job_poll, rests=alone and on_disk)
         self._postman = postman(services)
         self._ended = threading.Event()
 

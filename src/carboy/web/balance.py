@@ -10,6 +10,8 @@ import mmap
 import os
 import struct
 
+from carboy.engine.leases import is_running
+
 _ROW = struct.Struct("II")
 NO_MORE = 2**32 - 1
 """What a process has that takes none any more."""
@@ -41,13 +43,5 @@ class Balance:
 
     def is_anothers(self, connections: int) -> bool:
         """Whether a process that has so many had better leave the next one to another."""
-        return any(has + _SLACK < connections and pid not in (0, os.getpid()) and _runs(pid)
+        return any(has + _SLACK < connections and pid not in (0, os.getpid()) and is_running(pid)
                    for pid, has in _ROW.iter_unpack(self._shared[:]))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
