@@ -248,6 +248,26 @@ def test_one_who_does_not_let_go_is_waited_for_only_so_long(engine: Engine) -> N
     assert write(engine, upload, 0, b"0123456789").placed
 
 
+def test_who_completes_waits_for_who_still_holds_bytes_past_the_end(engine: Engine) -> None:
+    """As one does that joins parts, or completes the upload too."""
+    upload = begin(engine, size=10)
+    with ThreadPoolExecutor(1) as threads:
+        with engine.services.storages["local"].writer(upload.key, 10, None, {}, no_fragments):
+            writing = threads.submit(write, engine, upload, 0, b"0123456789")
+            eventually(lambda: engine.services.uploads.receiving(upload.id).covered)
+            with pytest.raises(TimeoutError):
+                writing.result(0.1)
+        assert writing.result(wire.LIMIT).placed
+
+
+def test_who_completes_waits_only_so_long(engine: Engine) -> None:
+    engine.services.uploads.turns = Turns(patience=0.05)
+    upload = begin(engine, size=3)
+    with engine.services.storages["local"].writer(upload.key, 3, None, {}, no_fragments), pytest.raises(RangeBusy):
+        write(engine, upload, 0, b"abc")
+    assert engine.services.uploads.progress(upload.id).upload.state == "complete", "it has all, and is asked for"
+
+
 # --- what came is kept as it comes ---------------------------------------------------------------------------------
 
 

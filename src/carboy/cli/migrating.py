@@ -14,6 +14,7 @@ import click
 
 from carboy.cli.common import as_json, located, opened, print_json
 from carboy.cli.links import Size
+from carboy.heeding import Heed
 
 if TYPE_CHECKING:
     from carboy.bootstrap import Services
@@ -48,12 +49,14 @@ def migrate(space: str, to: str, dry_run: bool, rate: int | None, json_: bool, c
 def _until_told() -> Iterator[Event]:
     """Set by Ctrl-C or SIGTERM: what is on its way is given up, and what was done is told."""
     stop = Event()
-    before = {one: signal.signal(one, lambda *_: stop.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+    heed = Heed(stop.set)
+    before = {one: signal.signal(one, heed) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+        heed.end()
 
 
 class _Told:

@@ -269,8 +269,15 @@ class Uploads:
         return self.storages[upload.storage].writer(upload.key, at, end, upload.driver_state, self._fragments(upload))
 
     def seal(self, upload: Upload, size: int) -> None:
-        """The bytes that came are a blob of that size: they can be read, and copied. Repeatable. Raises RangeBusy."""
+        """The bytes that came are a blob of that size: they can be read, and copied. Repeatable. Whoever still writes past the end, or
+        seals it too, is waited for. Raises RangeBusy where that takes longer than the patience."""
+        with self.turns.take(upload.key, size, None, streams.BytesSource(b""), lambda: self._sealed(upload, size)):
+            pass
+
+    @contextmanager
+    def _sealed(self, upload: Upload, size: int) -> Iterator[None]:
         self.storages[upload.storage].seal(upload.key, size, upload.driver_state, self._fragments(upload))
+        yield
 
     def record(self, upload: Upload, spans: Sequence[Span], chunk: Chunk | None = None, size: int | None = None, *,
                fragments: Sequence[Fragment] = (), lease: str | None = None, fence: str | None = None) -> Progress:

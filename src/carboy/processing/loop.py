@@ -44,7 +44,7 @@ class Loop:
         self._busy_at = time.monotonic()
 
     def stop(self) -> None:
-        """Take no more jobs. Repeatable; from any thread, or a signal's handler."""
+        """Take no more jobs. Repeatable; from any thread."""
         self._stopped.set()
         self._wakes.wake()
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from carboy.bootstrap import Services, postman
+from carboy.heeding import Heed
 from carboy.processing.delivering.delivery import Broker
 from carboy.processing.delivering.dispatch import Dispatcher
 from carboy.processing.loop import Loop
@@ -52,15 +53,16 @@ class Background:
         self._ended.set()
 
     def stop(self) -> None:
-        """Repeatable; from any thread, or a signal's handler."""
+        """Repeatable; from any thread."""
         self._work.stop()
         if self._postman:
             self._postman.stop()
 
     def heed_signals(self) -> None:
         """SIGTERM and SIGINT stop it."""
+        heed = Heed(self.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop())
+            signal.signal(number, heed)
 
     def end_with(self, parent: int) -> None:
         """Stop once this process's parent is another one: the server is gone."""
@@ -80,7 +82,7 @@ class JobProcess:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._process = Forked("carboy-jobs")
-        self.tell, self.wait = self._process.tell, self._process.wait
+        self.tell, self.wait, self.reap = self._process.tell, self._process.wait, self._process.reap
 
     def ensure(self, arbiter: Any) -> None:
         """It runs, if it is wanted."""

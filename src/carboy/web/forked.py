@@ -48,6 +48,12 @@ class Forked:
         """Whether it has ended within that time."""
         return self._alive is None or bool(select.select([self._alive], [], [], seconds)[0])
 
+    def reap(self) -> None:
+        """Once it has ended: until nothing of it is left. For a parent that starts no more processes, or the id might be another's."""
+        if self._pid:
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+
     def _is_over(self) -> bool:
         if self._alive is not None and self.wait(0):
             os.close(self._alive)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import re
 import selectors
+import signal
 import socket
 import ssl
 import threading
@@ -35,10 +36,13 @@ from werkzeug.exceptions import (
     RequestURITooLarge,
 )
 
+from carboy.heeding import Heed
 from carboy.web import access, http, tls
 from carboy.web.balance import NO_MORE
 from carboy.web.logs import begin_request
 
+TOLD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""The signals by which a worker is told to end."""
 MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
@@ -85,7 +89,13 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         threading.stack_size(_STACK)
         self.app.balance.join(self.age)
+        self._ending = Heed(self._end_what_stays)
         super().init_process()
+
+    def init_signals(self) -> None:
+        """From here on what the arbiter tells is heeded; what it told already has waited (see :class:`carboy.web.server.CarboyArbiter`)."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
 
     def load_wsgi(self) -> None:
         self.wsgi: Any = partial(_call, self.app.wsgi())
@@ -322,11 +332,13 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         """Let requests finish; shortly before the grace is over, ask the bodies that are still coming to end and be kept. Streams of
         events end at once."""
         if self.alive:
-            threading.Thread(target=self.app.stop_streams, daemon=True).start()
-            timer = threading.Timer(max(0.5, self.cfg.graceful_timeout - 5), self.app.stop_bodies)
-            timer.daemon = True
-            timer.start()
+            self._ending()
         super().handle_exit(sig, frame)
+
+    def _end_what_stays(self) -> None:
+        self.app.stop_streams()
+        time.sleep(max(0.5, self.cfg.graceful_timeout - 5))
+        self.app.stop_bodies()
 
 
 def _as_bytes(response: Response) -> bytes:

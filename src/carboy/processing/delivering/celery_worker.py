@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from billiard import current_process
@@ -17,6 +18,7 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool
 from celery.platforms import SecurityWarning
 
+from carboy.heeding import Heed
 from carboy.processing.delivering.delivery import Deliverer
 
 log = logging.getLogger("carboy.jobs")
@@ -144,19 +146,21 @@ def _heeding_end(deliverer: Deliverer) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or current_process()._name == "MainProcess":
         yield
         return
-    told = threading.Event()
+    told: list[int] = []
+    heed = Heed(partial(_end_job, deliverer))
 
-    def heed(*_: object) -> None:
-        if not told.is_set():
-            told.set()
-            threading.Thread(target=_end_job, args=(deliverer,), daemon=True).start()  # a handler must not wait for locks
+    def hear(number: int, _: object) -> None:
+        if not told:
+            told.append(number)
+            heed()
 
-    before = signal.signal(signal.SIGTERM, heed)
+    before = signal.signal(signal.SIGTERM, hear)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-        if told.is_set():
+        heed.end()
+        if told:
             deliverer.rest()
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -127,7 +127,7 @@ class Dispatcher:
         self._busy_at = time.monotonic()
 
     def stop(self) -> None:
-        """Repeatable; from any thread, or a signal's handler."""
+        """Repeatable; from any thread."""
         self._stopped.set()
         self._wakes.ring()
 

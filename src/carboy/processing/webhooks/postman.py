@@ -63,7 +63,7 @@ class Postman:
         self._thread.start()
 
     def stop(self) -> None:
-        """No more is sent. Repeatable; from any thread, or a signal's handler."""
+        """No more is sent. Repeatable; from any thread."""
         self._stopped.set()
         self._rung.set()
 
