@@ -79,6 +79,16 @@ def test_all_files_that_a_step_takes_go_through_it() -> None:
     assert len(told("jobs", "list", "--limit", "0")) == 3
 
 
+def test_jobs_of_all_spaces_are_listed_or_of_one(folder: Path) -> None:
+    (folder / "carboy.toml").write_text((folder / "carboy.toml").read_text() + "\n[spaces.other]\n")
+    assert carboy("put", "--space", "other", "a", "d").exit_code == 0
+    both = [*told("jobs", "run", "gate", "a"), *told("jobs", "run", "gate", "--space", "other", "d")]
+    assert told("jobs", "list") == both[::-1]
+    assert told("jobs", "list", "--space", "other") == both[1:]
+    assert both[1]["file_id"] in carboy("jobs", "list").stdout.splitlines()[0].split("  ")
+    assert carboy("jobs", "list", "--space", "nowhere").exit_code == 1
+
+
 def test_jobs_are_cancelled_and_tried_again() -> None:
     id = told("jobs", "run", "gate", "c")[0]["id"]
     assert told("jobs", "cancel", id)[0]["state"] == "cancelled"

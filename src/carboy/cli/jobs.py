@@ -12,6 +12,7 @@ from carboy.cli.common import as_json, located, moment, opened, print_json
 from carboy.cli.within import every_file, in_space, printable, who
 
 if TYPE_CHECKING:
+    from carboy.bootstrap import Services
     from carboy.jobs import Job
 
 STATES = click.Choice(["waiting", "queued", "running", "done", "dead", "cancelled"])
@@ -23,28 +24,35 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--space", default="main", show_default=True, help="Ordered for the files of this space.")
+@click.option("--space", help="Ordered for the files of this space; of all, if not given.")
 @click.option("--file", "file_id", help="Ordered for the file with this id, wherever it is.")
 @click.option("--step", help="Of this step alone.")
 @click.option("--state", "states", type=STATES, multiple=True, help="In this state alone; may be given several times.")
 @click.option("--limit", type=click.IntRange(0), default=100, show_default=True, help="Most jobs; 0 for all.")
 @as_json
 @located
-def list_(space: str, file_id: str | None, step: str | None, states: tuple[Any, ...], limit: int, json_: bool, config: Path | None,
+def list_(space: str | None, file_id: str | None, step: str | None, states: tuple[Any, ...], limit: int, json_: bool, config: Path | None,
           data: Path | None) -> None:
     """Jobs, the newest first."""
-    from carboy.model import TRUSTED
-
     found: list[Job] = []
     with opened(config, data) as services:
         cursor = None
         while not limit or len(found) < limit:
-            page, cursor = services.work.page(TRUSTED, space, file_id=file_id, step=step, states=states, cursor=cursor,
-                                              limit=min(1000, limit - len(found)) if limit else 1000)
+            most = min(1000, limit - len(found)) if limit else 1000
+            page, cursor = _page(services, space, cursor, most, file_id=file_id, step=step, states=states)
             found += page
             if cursor is None:
                 break
     _tell(found, json_)
+
+
+def _page(services: Services, space: str | None, cursor: str | None, limit: int, **asked: Any) -> tuple[list[Job], str | None]:
+    from carboy.jobs import JobFilter
+    from carboy.model import TRUSTED
+
+    if space is None and asked["file_id"] is None:
+        return services.catalog.jobs(JobFilter(step=asked["step"], states=asked["states"]), cursor=cursor, limit=limit)
+    return services.work.page(TRUSTED, space or "", cursor=cursor, limit=limit, **asked)
 
 
 @jobs.command()
@@ -130,7 +138,7 @@ def _tell(found: list[Job], json_: bool) -> None:
         return
     for job in found:
         more = job.failure if job.state in ("dead", "queued") and job.failure else job.phrase
-        click.echo(f"{job.id}  {job.state:<9}  {job.step:<16}  {moment(job.changed_at)}  {job.file_id}  {printable(more)}".rstrip())
+        click.echo(f"{job.id}  {job.state:<9}  {job.step:<16}  {moment(job.changed_at)}  {job.space}  {job.file_id}  {printable(more)}".rstrip())
 
 
 def _shown(job: Job) -> dict[str, Any]:
