@@ -138,7 +138,8 @@ def _tell(found: list[Job], json_: bool) -> None:
         return
     for job in found:
         more = job.failure if job.state in ("dead", "queued") and job.failure else job.phrase
-        click.echo(f"{job.id}  {job.state:<9}  {job.step:<16}  {moment(job.changed_at)}  {job.space}  {job.file_id}  {printable(more)}".rstrip())
+        place = f"{job.space}  {job.file_id}"
+        click.echo(f"{job.id}  {job.state:<9}  {job.step:<16}  {moment(job.changed_at)}  {place}  {printable(more)}".rstrip())
 
 
 def _shown(job: Job) -> dict[str, Any]:
