@@ -18,7 +18,7 @@ from typing import Any
 
 from faults.disk import until
 
-from carboy.bootstrap import open_carboy
+from carboy.bootstrap import close, open_carboy
 from carboy.config import load
 
 TOKEN = "fault-tests-0123456789abcdef0123456789abcdef"
@@ -131,9 +131,7 @@ class Server:
             services.sweeper.run()
             return [f"{finding.kind} {finding.key}: {finding.detail}" for finding in services.fsck.run(deep=True)]
         finally:
-            services.catalog.close()
-            for storage in services.storages.values():
-                storage.close()
+            close(services)
 
     def client(self, token: str = TOKEN) -> Client:
         """A new connection; closed when the server is killed."""

@@ -192,7 +192,7 @@ def quick_end() -> Iterator[None]:
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
-                stream.flush()
+                print(end="", file=stream, flush=True)
         os._exit(end.code or 0)
 
 
