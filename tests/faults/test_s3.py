@@ -191,8 +191,8 @@ def test_many_clients_under_many_faults_lose_nothing(s3_server: S3Server, tmp_pa
     with lab(tmp_path, s3_server, workers=2) as one:
         journal = Journal()
         one.proxy.at_random(seed, 1 / 12, some)
-        load = Load(partial(Client, one.server.address, timeout=60), journal, seed, clients=6, largest=15 * MIB).start()
-        until(lambda: one.proxy.count() > 200, "enough was asked", 120)
+        load = Load(partial(Client, one.server.address, timeout=60), journal, seed, clients=6, largest=9 * MIB).start()
+        until(lambda: one.proxy.count() > 150, "enough was asked", 120)
         load.stop()
         struck = sum(bool(request.fault) for request in one.proxy.requests)
         one.proxy.clear()
