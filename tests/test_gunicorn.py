@@ -195,7 +195,8 @@ def test_a_connection_is_what_the_worker_takes_it_for() -> None:
 @pytest.mark.parametrize(("name", "parameters"), [
     ("accept", ["self", "listener"]), ("enqueue_req", ["self", "conn"]), ("finish_request", ["self", "conn", "fs"]),
     ("on_client_socket_readable", ["self", "conn", "client"]), ("murder_pending", ["self"]), ("murder_keepalived", ["self", "force"]),
-    ("handle_request", ["self", "req", "conn"]), ("handle_exit", ["self", "sig", "frame"]), ("init_process", ["self"]), ("load_wsgi", ["self"]),
+    ("handle_request", ["self", "req", "conn"]), ("handle_exit", ["self", "sig", "frame"]), ("handle_quit", ["self", "sig", "frame"]), ("init_signals", ["self"]),
+    ("init_process", ["self"]), ("load_wsgi", ["self"]),
     ("handle_error", ["self", "req", "client", "addr", "exc"]),
 ])
 def test_methods_that_are_overridden_or_called_have_the_same_parameters(name: str, parameters: list[str]) -> None:
@@ -211,6 +212,14 @@ def test_the_main_loop_calls_what_carboy_hooks() -> None:
     assert "callback(key.fileobj)" in code(ThreadWorker.wait_for_and_dispatch_events)
     assert "self.method_queue.defer(self.finish_request, conn, fut)" in code(ThreadWorker.enqueue_req)
     assert "self.wsgi(environ, resp.start_response)" in code(ThreadWorker.handle_request)
+
+
+def test_a_worker_ends_by_leaving_the_arbiters_fork() -> None:
+    """Carboy's arbiter holds signals back around it, until the worker has its handlers, and ends the process where it is left."""
+    assert "os.fork()" in code(Arbiter.spawn_worker) and "worker.init_process()\n            sys.exit(0)" in code(Arbiter.spawn_worker)
+    born = code(gthread.base.Worker.init_process)
+    assert born.index("self.init_signals()") < born.index("self.run()")
+    assert "sys.exit(0)" in code(gthread.base.Worker.handle_quit)
 
 
 def test_a_worker_has_the_fields_that_carboy_keeps_up_to_date() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from gunicorn import util
 from gunicorn.http import errors, get_parser
+from gunicorn.workers.base import Worker
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 from werkzeug import Response
 from werkzeug.exceptions import (
@@ -334,6 +335,10 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
         if self.alive:
             self._ending()
         super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """Ends at once. gunicorn's shuts the pool of threads first, whose lock the main thread may hold at this very moment."""
+        Worker.handle_quit(self, sig, frame)
 
     def _end_what_stays(self) -> None:
         self.app.stop_streams()
