@@ -168,4 +168,5 @@ def test_the_files_page_shows_the_thumbnail(pictures: Site) -> None:
     shown = re.findall(r'class="preview"[^>]*><img src="([^"]+)"', page.html)
     assert shown and shown[0] in {f"{file['derived_url']}/thumbnails/640.{format}" for format in ("webp", "jpeg")}
     assert Image.open(io.BytesIO(browser.ask("GET", shown[0]).body)).size == (640, 480)
+    assert shown[0] in page.links and "made by thumbnails" in page.text
     assert "img-src 'self'" in str(browser.ask("GET", f"/page/files/{file['id']}").header("Content-Security-Policy"))

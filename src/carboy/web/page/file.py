@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from werkzeug import Response
 
 from carboy.engine.access import actions
@@ -23,6 +25,8 @@ _PREVIEWED = 20 * 10**6
 """Bytes up to which an image is shown."""
 _SHOWN = 1280
 """Pixels of the longest side up to which a thumbnail is shown."""
+_JOBS = 30
+"""The most jobs that are shown, the newest."""
 
 
 def get(call: Call, id: str) -> Response:
@@ -36,17 +40,19 @@ def show(call: Call, file: File, *, error: CarboyError | None = None, form: str 
     links = call.services.links.list(call.principal, space=file.space, file_id=file.id, limit=50)[0] if "read" in may else []
     path, rules = files.shown_path(file), files.rules(file.space)
     available = is_available(call.principal, file, rules)
+    derived = call.services.catalog.derived(file.blob.id) if available else []
     preview = available and file.media_type in _PREVIEW and file.size <= _PREVIEWED and file.blob.damaged_at is None
     return call.web.pages.html(call, "file.html", http.STATUS[error.code] if error else 200, file=file, path=path, may=may,
                                folder=folder_of(path), space=file.space, rules=rules, available=available,
                                versions=files.versions(file), links=links, error=error, form=form, active=is_active(file.media_type),
-                               thumbnail=_thumbnail(call, file) if available else None,
-                               preview=preview)
+                               thumbnail=_thumbnail(file, derived), preview=preview,
+                               jobs=call.services.work.of_file(call.principal, file.id)[-_JOBS:],
+                               made=[(one, derived_address(file.id, one)) for one in derived])
 
 
-def _thumbnail(call: Call, file: File) -> str | None:
+def _thumbnail(file: File, derived: Sequence[Derived]) -> str | None:
     """The address of the largest picture that was made of it and isn't too large to be shown; None where there is none."""
-    found = [(side, one) for one in call.services.catalog.derived(file.blob.id)
+    found = [(side, one) for one in derived
              if one.media_type in _PREVIEW and 0 < (side := _longest_side(one)) <= _SHOWN]
     return derived_address(file.id, max(found, key=lambda pair: pair[0])[1]) if found else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from werkzeug import Response
 
 from carboy.web.call import Call, Route
-from carboy.web.page import file, folder, links, place, signing_in, trash
+from carboy.web.page import file, folder, jobs, links, place, signing_in, trash
 
 
 def asset(call: Call, name: str) -> Response:
@@ -24,6 +24,8 @@ ROUTES = (
     Route("/page/files/<id>/delete", ("POST",), file.delete),
     Route("/page/files/<id>/link", ("POST",), links.for_file),
     Route("/page/files/<id>/versions/<int:number>", ("POST",), file.restore),
+    Route("/page/files/<id>/jobs/<job>/retry", ("POST",), jobs.retry),
+    Route("/page/files/<id>/jobs/<job>/cancel", ("POST",), jobs.cancel),
     Route("/page/folders/<space>", ("GET",), place.get),
     Route("/page/folders/<space>/new", ("GET",), folder.new),
     Route("/page/folders/<space>/move", ("POST",), place.move),
