@@ -80,7 +80,7 @@ def test_anything_has_a_type_and_names_make_no_pictures(head: bytes, name: str) 
     assert found.startswith("image/") == detect(head, "a").startswith("image/")
 
 
-@given(st.sampled_from([b"<html>", b"<script>x", b"<svg>", b"<?xml version='1.0'?><a>", b"<!doctype html>"]), st.text(max_size=12))
+@given(st.sampled_from([b"<html>", b"<script>x", b"<svg>", b"<?xml version='1.0'?><a>", b"<!doctype html>", b"<!doctype \n html>"]), st.text(max_size=12))
 def test_no_name_hides_active_content(head: bytes, name: str) -> None:
     """HTML stays HTML under every name."""
     assert is_active(detect(head, name))
@@ -88,7 +88,7 @@ def test_no_name_hides_active_content(head: bytes, name: str) -> None:
 
 
 @pytest.mark.parametrize("head", [
-    b"\r\n" * 2048, b"\n" * 4096, b"<" * 4096, b"<!--" * 1024, b"<!-- --" * 585, b"<?xml " * 682, b"<!doctype " * 409, b"<!doctype a" + b" " * 4085,
+    b"\r\n" * 2048, b"\n" * 4096, b"<" * 4096, b"<!--" * 1024, b"<!-- --" * 585, b"<?xml " * 682, b"<!doctype " * 409, b"<!doctype a" + b" " * 4085, b"<!doctype" + b" " * 4087,
     b"<!doctype x [" * 315, b"[" * 4096, b'{"a":' * 700, b"#!" * 2048, b"MZ\0" + b"\r\n" * 2046, b"BM\0" + b"\r\n" * 2046, b"PK\3\4" + b"\r\n" * 2046,
 ])
 def test_odd_heads_have_a_type(head: bytes) -> None:

@@ -33,7 +33,7 @@ _SHEBANGS = (("python", "text/x-python"), ("perl", "text/x-perl"), ("php", "text
 _HTML_ROOTS = frozenset(re.findall(r"\w+", """
     html head body script iframe h1 h2 h3 h4 div font table a style title b br p img form input object embed link meta base video
     audio span center ul ol template frameset noscript button details textarea select marquee i em strong"""))
-_PROLOG = re.compile(r"\s+|<\?xml\b[^>]*>|<\?xml-[^>]*>|<!--.*?-->|<!doctype\s+(?!html)[^>\[]*(?:\[[^\]]*\]\s*)?>", re.I | re.S)
+_PROLOG = re.compile(r"\s+|<\?xml\b[^>]*>|<\?xml-[^>]*>|<!--.*?-->|<!doctype\s++(?!html)[^>\[]*+(?:\[[^\]]*+\]\s*+)?>", re.I | re.S)
 _ROOT = re.compile(r"<(?:[\w.-]+:)?([a-z][\w.-]*)(?=[\s/>]|$)", re.I)
 
 _ALIASES = {

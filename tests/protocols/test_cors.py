@@ -55,13 +55,19 @@ def test_answers_and_problems_can_be_read(open_to: tuple[Server, str], method: s
 
 
 @pytest.mark.parametrize("head", [f"GET / HTTP/1.1\r\nOrigin: {APP}\r\n\r\n", f"G@T / HTTP/1.1\r\nHost: a\r\norigin:{APP}\r\n\r\n",
-                                  f"PUT /files/main/x HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\nContent-Length: -1\r\n\r\n"])
+                                  f"PUT /files/main/x HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\nContent-Length: -1\r\n\r\n"], ids=range(3))
 def test_what_is_refused_before_it_is_understood(open_to: tuple[Server, str], head: str) -> None:
     server, allowed = open_to
     with server.connect() as connection:
         connection.send(head)
         answer = connection.response()
     assert (answer.status, answer.header("Access-Control-Allow-Origin")) == (400, allowed)
+
+
+def test_no_origin_takes_long_to_be_read(open_to: tuple[Server, str]) -> None:
+    with open_to[0].connect() as connection:
+        connection.send("GET / HTTP/1.1\r\nHost: a\r\nOrigin:" + " " * 60_000 + "\rx\r\n\r\n")
+        assert connection.response().status in (400, 431)
 
 
 def test_other_origins_are_let_in_nowhere(open_to: tuple[Server, str]) -> None:

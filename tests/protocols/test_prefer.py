@@ -21,6 +21,7 @@ GRAMMAR = {
     "wait=99999999999": Preferences(), "wait=٣": Preferences(), "respond-async=no": Preferences(), "return=minimal": Preferences(minimal=True),
     "return=representation": Preferences(), "handling=lenient, return=MINIMAL": Preferences(minimal=True), ",,,": Preferences(),
     'x="a, wait=4", wait=2': Preferences(wait=2), "\"": Preferences(), "wait=1" + ", x" * 5000: Preferences(wait=1),
+    "a" * 333 + " " * 666 + '"': Preferences(), 'wait = "2" ; a=b': Preferences(wait=2),
 }
 
 

@@ -16,6 +16,7 @@ from carboy.catalog.sessions import Row, Session, among, among_values, padded
 from carboy.catalog.tables import blobs, files, folders, usage
 from carboy.errors import InvalidRequest
 from carboy.model import MAX_SIZE, File, Filter, Folder, Page, SortKey, Usage
+from carboy.nesting import parse_json
 
 FEW = 10_000
 """Up to so many files are sorted on the spot; the list of more is walked in its order."""
@@ -99,10 +100,10 @@ def _last(cursor: str, sort: SortKey, descending: bool) -> dict[str, Any]:
     """The keys of the last file that was shown. Raises InvalidRequest for a cursor that isn't one, or of another order."""
     kinds: dict[SortKey, tuple[type, ...]] = {"path": (str,), "modified": (float, str), "size": (int, str)}
     try:
-        match json.loads(paths.from_cursor(cursor)):
+        match parse_json(paths.from_cursor(cursor).encode()):
             case [str(order), int(down), *key] if order == sort and down == int(descending) and _fits(key, kinds[sort]):
                 return {f"last{number}": value for number, value in enumerate(key)}
-    except (ValueError, RecursionError):
+    except ValueError:
         pass
     raise InvalidRequest("the cursor is none that was given out for this order", cursor=cursor, sort=sort, descending=descending)
 

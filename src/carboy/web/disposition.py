@@ -9,7 +9,7 @@ from multipart import parse_content_disposition
 
 from carboy.errors import InvalidName
 
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?$)')
 _EXTENDED = re.compile(r";\s*filename\*\s*=\s*utf-8'[^']*'([^\s;]*)", re.IGNORECASE)
 
 

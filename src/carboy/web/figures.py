@@ -26,7 +26,7 @@ log = logging.getLogger("carboy")
 _FRESH = 5.0
 _SHARE = 50
 """What the catalog says is asked for again after so many seconds, and after so many times what asking took: it never takes more than a
-fiftieth of the time, however large the catalog is."""
+fiftieth of the time, however large the catalog is. One that doesn't answer is asked again sooner."""
 _FAILURES = ("storage_failed", "storage_full", "storage_read_only", "storage_unavailable", "bytes_missing")
 _UNDER_WAY = frozenset({"waiting", "queued", "sending"})
 
@@ -66,11 +66,12 @@ class Looks:
         began = self._clock()
         try:
             self._seen = self._look()
+            share = _SHARE
         except CarboyError as error:
             log.warning("the catalog could not be asked how much there is: %s", error.detail)
-            self._seen = None
+            self._seen, share = None, 1
         now = self._clock()
-        self._fresh_until = now + max(_FRESH, _SHARE * (now - began))
+        self._fresh_until = now + max(_FRESH, share * (now - began))
 
 
 def gathered(services: Services, looks: Looks) -> Iterator[Family]:

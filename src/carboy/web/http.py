@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException
 from carboy.checksums import DIGEST_SIZES
 from carboy.errors import CarboyError, InvalidName, InvalidRequest, TooLarge
 from carboy.model import MAX_SIZE, Condition
+from carboy.nesting import DEEPEST, parse_json
 
 STATUS: Mapping[str, int] = MappingProxyType({
     "error": 500,
@@ -172,10 +173,10 @@ def json_object(data: bytes) -> dict[str, Any]:
     """A body as a JSON object. Raises InvalidRequest, also for an escape that stands for no character: a lone surrogate is
     nothing that could be stored or written again."""
     try:
-        value = json.loads(data, parse_constant=_no_number)
+        value = parse_json(data, parse_constant=_no_number)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError):
-        raise InvalidRequest("the body is not JSON") from None
+    except ValueError:
+        raise InvalidRequest(f"the body is not JSON, or is nested deeper than {DEEPEST}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
     return value

@@ -46,7 +46,7 @@ TOLD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 """The signals by which a worker is told to end."""
 MAX_HEAD = 64 * 2**10
 _TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-_ORIGIN = re.compile(rb"\r\norigin:[ \t]*([^\r\n]*?)[ \t]*\r\n", re.IGNORECASE)
+_ORIGIN = re.compile(rb"\r\norigin:([^\r\n]*+)\r\n", re.IGNORECASE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LINGER = 2.0
 _BREATH = 0.02
@@ -195,7 +195,7 @@ class CarboyWorker(ThreadWorker):  # type: ignore[misc]
     def _dispatch(self, conn: TConn, head: bytearray) -> None:
         if self.app.cors.on:
             found = _ORIGIN.search(head)
-            conn.origin = found[1].decode("latin-1") if found else None
+            conn.origin = found[1].decode("latin-1").strip(" \t") if found else None
         conn.parser.unreader.unread(bytes(head))
         self.enqueue_req(conn)
 
