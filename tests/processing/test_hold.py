@@ -22,9 +22,12 @@ from carboy.bootstrap import Services, close, open_carboy
 from carboy.config import load
 from carboy.engine.availability import check_available, status_of
 from carboy.engine.opening import ContentSource
+from carboy.engine.watching import Watch, Wish
 from carboy.errors import Pending, Quarantined
 from carboy.jobs import Job, JobState, Outcome
 from carboy.model import NOBODY, TRUSTED, Blob, File, Principal, key_for, new_id
+from carboy.processing.keeping import Attachments
+from carboy.processing.step import Context, step
 
 CONFIG = """
 worker = false
@@ -363,6 +366,53 @@ def test_a_step_that_held_nothing_before_holds_in_a_space_that_says_so(make_work
     workshop.drain()
     assert workshop.file("a", "strict").blob.held == 0
     assert workshop.file("a", "free").blob.held == 0
+
+
+# --- what steps found out ---
+
+
+@step("look", spaces=())
+def look(context: Context) -> Outcome:
+    """Lets no secret through."""
+    with context.stream() as content:
+        said = content.read().decode()
+    return Outcome({"said": said}, release=said != "secret")
+
+
+def test_what_was_found_out_is_held_back_with_the_content_it_is_about(make_workshop: Any) -> None:
+    """Also while the file has another content, and by whoever has a job tried again."""
+    workshop = make_workshop(look, spaces={"main": {"hold": ["look"], "versions": 3}})
+    services, start = workshop.services, workshop.services.catalog.latest()
+    workshop.put("a", b"secret", owner="ann")
+    workshop.drain()
+    held = workshop.job(workshop.file("a"), "look")
+    workshop.put("a", b"harmless", owner="ann")
+    workshop.drain()
+    for who, told in (("ann", "secret"), ("bob", None)):
+        principal = Principal(who, "token", {"main": frozenset({"read", "write"})})
+        watch = Watch(principal, Wish(space="main"), services.settings, services.files, services.catalog)
+        watch.begin()
+        heard = [watch.told(one)["facts"]["result"] for one in services.catalog.happened(start)[0] if one.kind == "job.done"]
+        assert heard[:2] == [{"said": told} if told else None, {"said": "harmless"}]
+        assert services.work.get(principal, held.id).result == heard[0]
+        assert [one.result for one in services.work.siblings(principal, held)] == heard[:1]
+        assert services.work.retry(principal, held.id).result == heard[0]
+        workshop.drain()
+
+
+@pytest.mark.parametrize(("state", "given"), [("ready", {"ann", "bob", "reader"}), ("pending", {"ann"}), ("quarantined", set())])
+def test_what_was_made_of_it_is_not_even_listed(house: Warehouse, state: str, given: set[str]) -> None:
+    file = house.guarded("pending")
+    stored = house.services.catalog.file(file["id"])
+    assert stored
+    job, = house.services.catalog.jobs_of(stored.blob.id)
+    with Attachments(job, house.services.storages["local"]) as made:
+        made.add("160.webp", b"made of it", "image/webp", {})
+        house.settle(file["id"], derived=made.derived(), release=state == "ready", quarantine=SIGNATURE if state == "quarantined" else None)
+        made.kept()
+    listed = {who: house.ask(who, "GET", f"/api/v1/files/{file['id']}/derived").json()["derived"] for who in ("ann", "bob", "reader")}
+    assert {who: [one["name"] for one in found] for who, found in listed.items()} == {
+        who: ["160.webp"] if who in given else [] for who in listed}
 
 
 # --- the function itself ---

@@ -109,8 +109,9 @@ def test_it_has_the_rights_of_the_file(pictures: Site) -> None:
 
 
 def test_it_is_held_back_as_the_file_is(pictures: Site) -> None:
-    """Nothing scans here, so the file stays pending; its owner gets both."""
+    """Nothing scans here, so the file stays pending; its owner gets both, and others don't even learn what was made of it."""
     file = made(pictures, "/files/checked/held.jpg", photo(), who="ann")
+    assert listed(pictures, file, who="bob") == []
     target = f"{file['derived_url']}/thumbnails/160.webp"
     assert [pictures.ask("GET", one, who="ann").status for one in (file["content_url"], target)] == [200, 200]
     answers = [pictures.ask("GET", one, who="bob") for one in (file["content_url"], target)]

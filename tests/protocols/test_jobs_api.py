@@ -211,6 +211,12 @@ def test_what_steps_found_out_about_a_content_that_is_held_back_is_told_to_its_o
         return [bool(job["result"]) for job in [*listed, gated.api("GET", f"/api/v1/jobs/{digest}", who=who)] if job["step"] == "digest"]
 
     assert (results(ann), results(reader), results(gated.auth)) == ([True] * 4, [False] * 4, [True] * 4)
+    task = gated.api("POST", f"/api/v1/files/{stored['id']}/jobs", {"step": "processed"}, who=ann)["id"]
+    gated.job(task, "done")
+    for who, told in ((ann, True), (reader, False), (gated.auth, True)):
+        found = gated.api("GET", f"/tasks/{task}", who=who)["result"]
+        assert (bool(found["steps"]["digest"]), "sha256" in found) == (told, told)
     gated.open("kept")
     gated.job(next(job["id"] for job in stored["jobs"] if job["step"] == "gate"), "done")
     assert results(reader) == [True] * 4
+    assert gated.api("GET", f"/tasks/{task}", who=reader)["result"]["steps"]["digest"]["size"] == 5

@@ -123,11 +123,12 @@ class Watch:
         return True
 
     def _is_told(self, happening: Happening) -> bool:
-        """Whether what a job found out may be known: while a content is held back it is not, to others than its owner."""
+        """Whether what a job found out may be known: while the content it is about is held back it is not, to others than its owner."""
         if happening.space is None or not any(rules.hold for rules in self.settings.spaces.values()):
             return True
-        file = self.catalog.file(happening.file_id or "")
-        return is_told(self.principal, happening.owner, happening.space, self.files.rules(happening.space), file.blob if file else None)
+        job = self.catalog.job(happening.job_id or "")
+        blob = self.catalog.blob(job.blob_id) if job else None
+        return is_told(self.principal, happening.owner, happening.space, self.files.rules(happening.space), blob)
 
     def _is_at_home(self, path: str, space: str, rules: SpaceSettings) -> bool:
         """Whether the path lies in the principal's own tree of a private space, or it sees all of them."""

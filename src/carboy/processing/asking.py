@@ -82,6 +82,11 @@ class Work:
         file = self._files.get(principal, file_id)
         return [self._told(principal, _of(job, file)) for job in self._catalog.jobs_of(file.blob.id)]
 
+    def siblings(self, principal: Principal, job: Job) -> list[Job]:
+        """All of the content of a job that the principal was given, itself among them, in the order in which they were ordered; told as
+        that one is."""
+        return [self._told(principal, replace(self._shown(one, job), file_id=job.file_id)) for one in self._catalog.jobs_of(job.blob_id)]
+
     # --- changing ---
 
     def order(self, principal: Principal, file_id: str, step: str, args: Mapping[str, Any]) -> Job:
@@ -101,12 +106,12 @@ class Work:
     def retry(self, principal: Principal, id: str) -> Job:
         """A dead or cancelled job is queued again. Raises Conflict in another state."""
         job = self.get(principal, id, "write")
-        return self._shown(self._catalog.retry_job(id, now=self._clock(), by=self._files.act(principal)), job)
+        return self._told(principal, self._shown(self._catalog.retry_job(id, now=self._clock(), by=self._files.act(principal)), job))
 
     def cancel(self, principal: Principal, id: str) -> Job:
         """Nothing comes of the job. What it held back stays held back. Repeatable. Raises Conflict for one that is done."""
         job = self.get(principal, id, "write")
-        return self._shown(self._catalog.cancel_job(id, now=self._clock(), by=self._files.act(principal)), job)
+        return self._told(principal, self._shown(self._catalog.cancel_job(id, now=self._clock(), by=self._files.act(principal)), job))
 
     def _told(self, principal: Principal, job: Job) -> Job:
         """Without its result where the content is held back from the principal."""

@@ -52,10 +52,6 @@ class Tasks:
         before = ("digest", *(order.step for order in self._pipeline.orders(file)))
         return [digest, replace(last, version=f"{last.version}-{file.blob.id}", after=tuple(dict.fromkeys(before)))]
 
-    def of(self, job: Job) -> Task:
-        """The task that ends with this job."""
-        return task_of(job, self._catalog.jobs_of(job.blob_id))
-
 
 def task_of(job: Job, siblings: Sequence[Job]) -> Task:
     """The task that ends with this job, one of those of a content."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from werkzeug import Response
 
+from carboy.engine.availability import is_available
 from carboy.errors import NotFound
 from carboy.jobs import Derived
 from carboy.model import Version
@@ -14,9 +15,11 @@ from carboy.web.render import json_response
 
 
 def list_derived(call: Call, id: str) -> Response:
-    """By step and name; of the current content alone."""
+    """By step and name; of the current content alone. Empty for whoever isn't given that: what was made of it tells of it."""
     file = call.services.files.get(call.principal, id)
-    return json_response({"derived": [derived_json(file.id, one) for one in call.services.catalog.derived(file.blob.id)]})
+    given = is_available(call.principal, file, call.services.files.rules(file.space))
+    made = call.services.catalog.derived(file.blob.id) if given else []
+    return json_response({"derived": [derived_json(file.id, one) for one in made]})
 
 
 def get_derived(call: Call, id: str, step: str, name: str) -> Response:

@@ -23,6 +23,7 @@ from carboy.engine.receive import Digests, Target
 from carboy.engine.writing import Piece
 from carboy.errors import CarboyError, InvalidRequest, MissingBytes, NotFound, NotSupported, TooLarge
 from carboy.model import Placed, Progress, Upload
+from carboy.processing.tasks import task_of
 from carboy.web import answers, http
 from carboy.web.call import Call, Doc, Handler, Route
 from carboy.web.multipart_form import Event, FormReader, Part, boundary_of, drained, part_data
@@ -78,7 +79,8 @@ def task(call: Call, id: str) -> Response:
     """``GET /tasks/{id}``: how far the task is, in the words of Celery's tutorials."""
     if call.services.settings.classic == "off":
         raise NotFound("the classic endpoints are switched off")
-    found = call.services.tasks.of(call.services.work.get(call.principal, id))
+    job = call.services.work.get(call.principal, id)
+    found = task_of(job, call.services.work.siblings(call.principal, job))
     return json_response({"task_id": found.id, "state": found.state, "status": found.state, "ready": found.is_ready,
                           "successful": found.state == "SUCCESS" if found.is_ready else None, "progress": found.progress,
                           "phrase": found.phrase, "result": found.result})
