@@ -7,7 +7,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import wire
@@ -83,8 +83,9 @@ def connections_of(server: Server) -> Counter[int]:
     found: Counter[int] = Counter()
     for pid in server.workers():
         for fd in Path(f"/proc/{pid}/fd").iterdir():
-            match = re.fullmatch(r"socket:\[([0-9]+)\]", os.readlink(fd))
-            found[pid] += bool(match and match[1] in inodes)
+            with suppress(FileNotFoundError):  # closed meanwhile
+                match = re.fullmatch(r"socket:\[([0-9]+)\]", os.readlink(fd))
+                found[pid] += bool(match and match[1] in inodes)
     return found
 
 

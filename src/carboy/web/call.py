@@ -73,6 +73,7 @@ class Call:
         self.method: str = environ["REQUEST_METHOD"]
         self.id = environ["carboy.request_id"] = begin_request(environ.get("carboy.given_id"))
         self.began: float = environ.get("carboy.began") or time.perf_counter()
+        self.stored_at: float | None = None
         self.route = NO_ROUTE
         """The group of routes that answers, once it is known."""
         self.protocol = ""
@@ -233,6 +234,7 @@ class Call:
     def stored(self, placed: Placed) -> None:
         """The one log line of an upload."""
         file = placed.file
+        self.stored_at = time.perf_counter()
         self.web.traffic.stored(self)
         log.info("stored %s/%s", file.space, escaped(file.path),
                  extra={"facts": {"file": file.id, "space": file.space, "path": file.path, "size": file.size,

@@ -98,7 +98,7 @@ class Traffic:
         if "carboy.worker" not in call.environ and call.method != "HEAD":
             self._meter.add(SENT, (call.route,), response.content_length or 0)
         if call.protocol and call.has_body and brings_bytes(call):
-            self._brought(call, status, seconds)
+            self._brought(call, status, call.stored_at - call.began if call.stored_at else seconds)
 
     def request(self, route: str, method: str, status: int) -> None:
         """One that was answered."""

@@ -20,7 +20,8 @@ from carboy.web.call import Call
 from carboy.web.listening import has_left, place
 from carboy.web.render import Finished, file_json, json_response, location
 
-_PREFERENCE = re.compile(r"""\s*+([\w!#$%&'*+.^`|~-]++)\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,;"]*+)))?+\s*+(?:;[^,]*+)?+(?:,|$)""", re.ASCII)
+_PREFERENCE = re.compile(r"""\s*+([\w!#$%&'*+.^`|~-]++)"""
+                         r"""\s*+(?:=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,;"]*+)))?+\s*+(?:;[^,]*+)?+(?:,|$)""", re.ASCII)
 """Possessive: what was read once isn't read again in another way, which of a thousand blanks would take seconds."""
 _LONGEST = 1000
 _ENDS = frozenset({"job.done", "job.dead", "job.cancel"})
