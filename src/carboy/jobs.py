@@ -132,7 +132,8 @@ class Outcome:
     """Their bytes are on stable storage. They take the place of what the same step derived before."""
     sha256: bytes | None = None
     media_type: str | None = None
-    """What the content turned out to be: files that have it get this type."""
+    """What the content turned out to be: files of the job's space that have it get this type, where theirs is the one that the job's file
+    had when it was claimed."""
     quarantine: str | None = None
     """Why nobody is to be given the content any more; the result tells it too. Where the same job is tried again and gives none, its
     quarantine is lifted."""

@@ -236,6 +236,22 @@ class TestEnding:
         assert catalog.known("local", [thumbnail.blob.key]) == {thumbnail.blob.key}
         assert not catalog.finish_job(claim, outcome, now=6.0)
 
+    def test_a_type_is_for_the_files_that_were_asked_about(self, catalog: Catalog, worker: Instance) -> None:
+        """Those of the job's space that had the type of its file, and their older contents: not what another space took, nor what the same
+        bytes are by another name."""
+        file = stored(catalog, "a.txt", "digest")
+        same = put(catalog, "b.txt", blob=file.blob, keep_versions=2)
+        others = [put(catalog, "a.html", blob=file.blob, media_type="text/html", keep_versions=2),
+                  put(catalog, "a.txt", blob=file.blob, space="other", keep_versions=2)]
+        claim = claimed(catalog, worker)
+        for older in (same, *others):
+            put(catalog, older.path, space=older.space, keep_versions=2, media_type="image/gif")
+        kept = [put(catalog, "c.html", blob=file.blob, media_type="text/html"), put(catalog, "c.txt", blob=file.blob, space="other")]
+        assert catalog.finish_job(claim, Outcome(media_type="image/png"), now=3.0)
+        now = [catalog.file(one.id) for one in (file, same, *others, *kept)]
+        assert [one.media_type for one in now if one] == ["image/png", "image/gif", "image/gif", "image/gif", "text/html", "text/plain"]
+        assert [catalog.versions(one.id)[0].media_type for one in (same, *others)] == ["image/png", "text/html", "text/plain"]
+
     def test_one_effect_however_many_run_it(self, catalog: Catalog) -> None:
         """Its first worker was taken for dead, and comes back while the second one works."""
         file = stored(catalog, "a", "digest")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from carboy.model import TRUSTED
 from carboy.processing import insides
 
 OFFICE, OPEN = "application/vnd.openxmlformats-officedocument.", "application/vnd.oasis.opendocument."
@@ -110,6 +111,22 @@ def test_a_type_that_the_space_does_not_take_is_only_told(make_workshop: Any) ->
     word = f"{OFFICE}wordprocessingml.document"
     told = looked(make_workshop, "a.docx", zipped("a.bin", "AndroidManifest.xml"), accept=[word])
     assert told == (word, word, {"media_type": word, "found": "application/vnd.android.package-archive", "refused": True})
+
+
+def test_other_spaces_and_other_names_keep_their_types(make_workshop: Any) -> None:
+    """Spaces that take only texts have no binary files by another one's job, nor pages by the job of a text."""
+    workshop = make_workshop(spaces={"main": {"dedup": True}, "texts": {"accept": ["text/*"]}})
+    data = b"text\n" * 5000 + b"\0"
+    types = [workshop.put(name, data).media_type for name in ("x.txt", "x.html")]
+    workshop.drain()
+    text, page = workshop.file("x.txt"), workshop.file("x.html")
+    assert text.blob.id == page.blob.id
+    workshop.services.changes.copy(TRUSTED, text, "y.txt", space="texts")
+    workshop.order(text, "mediatype")
+    workshop.drain()
+    assert types == [TEXT, "text/html"]
+    assert [workshop.file(name).media_type for name in ("x.txt", "x.html")] == [OCTETS, "text/html"]
+    assert workshop.file("y.txt", "texts").media_type == TEXT
 
 
 def test_a_directory_that_claims_to_be_huge_is_not_read() -> None:

@@ -30,8 +30,11 @@ _LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
     quarantine=func.coalesce(bindparam("why", type_=blobs.c.quarantine.type), blobs.c.quarantine),
     held=case((blobs.c.held > _LESS, blobs.c.held - _LESS), else_=0))
 _LIFT = update(blobs).where(blobs.c.id == bindparam("blob"), blobs.c.quarantine == bindparam("before")).values(quarantine=null())
-_RETYPE = update(files).where(files.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
-_RETYPE_VERSIONS = update(versions).where(versions.c.blob_id == bindparam("blob")).values(media_type=bindparam("as_type"))
+_RETYPE = update(files).where(files.c.blob_id == bindparam("blob"), files.c.space == bindparam("in_space"),
+                              files.c.media_type == bindparam("was")).values(media_type=bindparam("as_type"))
+_RETYPE_VERSIONS = update(versions).where(
+    versions.c.blob_id == bindparam("blob"), versions.c.media_type == bindparam("was"),
+    versions.c.file_id.in_(select(files.c.id).where(files.c.space == bindparam("in_space")))).values(media_type=bindparam("as_type"))
 _ADD_DERIVED = insert(derived)
 
 NOT_THROUGH = "its step doesn't let the content through"
@@ -53,9 +56,9 @@ def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool
     less = int(job.holds and passes)
     if less or outcome.sha256 or outcome.quarantine is not None:
         session.run(_LEARN, blob=job.blob_id, hash=outcome.sha256, why=outcome.quarantine, less=less)
-    if outcome.media_type:
-        session.run(_RETYPE, blob=job.blob_id, as_type=outcome.media_type)
-        session.run(_RETYPE_VERSIONS, blob=job.blob_id, as_type=outcome.media_type)
+    if outcome.media_type and claim.file:
+        for statement in (_RETYPE, _RETYPE_VERSIONS):
+            session.run(statement, blob=job.blob_id, in_space=job.space, was=claim.file.media_type, as_type=outcome.media_type)
     settle_waiting(session, job.blob_id, now)
     if twin and (kept := join(session, blob, twin, outcome, now)):
         facts["joined"] = kept
@@ -86,7 +89,12 @@ def fail(session: Session, claim: Claim, failure: str, now: float, due_at: float
 
 
 def retry(session: Session, id: str, now: float, by: Act | None) -> Job:
-    return _changed(session, id, "queued", "job.retry", now, by, attempts=0, failure=None)
+    job = _locked_with_blob(session, id)
+    if job.state not in ("dead", "cancelled") and not (job.state == "done" and job.failure is not None):
+        raise _not_now(job)
+    _change(session, job, "waiting" if job.after else "queued", "job.retry", now, by, attempts=0, failure=None)
+    settle_waiting(session, job.blob_id, now)
+    return locked(session, id)
 
 
 def cancel(session: Session, id: str, now: float, by: Act | None) -> Job:
@@ -94,7 +102,9 @@ def cancel(session: Session, id: str, now: float, by: Act | None) -> Job:
     job = locked(session, id)
     if job.state == "cancelled":
         return job
-    return _changed(session, id, "cancelled", "job.cancel", now, by, attempts=job.attempts, failure=job.failure)
+    if "cancelled" not in MOVES[job.state]:
+        raise _not_now(job)
+    return _change(session, job, "cancelled", "job.cancel", now, by, attempts=job.attempts, failure=job.failure)
 
 
 def locked(session: Session, id: str) -> Job:
@@ -105,11 +115,19 @@ def locked(session: Session, id: str) -> Job:
     return rows.job_of(row)
 
 
-def _changed(session: Session, id: str, to: JobState, kind: str, now: float, by: Act | None, *, attempts: int, failure: str | None) -> Job:
-    job = locked(session, id)
-    again = to == "queued" and job.state == "done" and job.failure is not None
-    if not again and (to not in MOVES[job.state] or (to == "queued" and job.state == "running")):
-        raise Conflict(f"the job is {job.state}", state=job.state, possible=sorted(MOVES[job.state]))
-    session.run(_SET, job=id, to=to, tried=attempts, now=now, why=failure)
+def _locked_with_blob(session: Session, id: str) -> Job:
+    """The job, and its content first, as whoever ends a job locks them. Raises NotFound."""
+    while row := session.one(_BY_ID, job=id):
+        if contents.lock_blob(session, rows.job_of(row).blob_id):  # else it has gone to another content, or is gone
+            break
+    return locked(session, id)
+
+
+def _not_now(job: Job) -> Conflict:
+    return Conflict(f"the job is {job.state}", state=job.state, possible=sorted(MOVES[job.state]))
+
+
+def _change(session: Session, job: Job, to: JobState, kind: str, now: float, by: Act | None, *, attempts: int, failure: str | None) -> Job:
+    session.run(_SET, job=job.id, to=to, tried=attempts, now=now, why=failure)
     claiming.log_job(session, job, kind, now, {}, by)
     return replace(job, state=to, fence=job.fence + 1, attempts=attempts, changed_at=now, due_at=now, instance=None, failure=failure)
