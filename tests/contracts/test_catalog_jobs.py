@@ -456,6 +456,29 @@ class TestLists:
         assert asked(step="digest", states=("running", "done", "dead")) == {job_of(catalog, b).id}
         assert asked(step="digest", space="main") == {job_of(catalog, a).id}
 
+    def test_they_go_to_another_space_with_their_file(self, catalog: Catalog) -> None:
+        """Alone, in a folder, out of the trash. There jobs are of the last space that can be named."""
+        file, beside, after = stored(catalog, "x/a", "digest"), stored(catalog, "x.b", "digest"), stored(catalog, "y/z", "digest")
+
+        def spaces() -> list[str]:
+            return [job_of(catalog, one).space for one in (file, beside, after)]
+
+        catalog.move(file.id, Move("main", "x/deep/a"), now=2.0)
+        assert spaces() == ["main", "main", "main"]
+        catalog.move(file.id, Move("other", "x/deep/a"), now=2.0)
+        assert spaces() == ["other", "main", "main"]
+        assert {job.file_id for job in catalog.jobs(JobFilter(space="other"))[0]} == {file.id}
+        catalog.move_folder("other", "x/", Move("third", "y/"), now=3.0)
+        assert spaces() == ["third", "main", "main"]
+        catalog.move_folder("main", "y/", Move("main", "z/"), now=3.0)
+        assert spaces() == ["third", "main", "main"]
+        catalog.trash_file(file.id, now=4.0, expires_at=9.0)
+        catalog.trash_folder("main", "z/", now=4.0, expires_at=9.0)
+        assert spaces() == ["third", "main", "main"]
+        catalog.restore(file.id, Move("fourth", "a"), now=5.0)
+        catalog.restore(after.id, Move("main", "a"), now=5.0)
+        assert spaces() == ["fourth", "main", "main"]
+
     def test_depths(self, catalog: Catalog, worker: Instance) -> None:
         for number in range(3):
             stored(catalog, f"{number}", "digest", now=float(number + 1))
@@ -544,6 +567,30 @@ class TestTheLog:
         assert cursor == found[-1].cursor and catalog.happened(cursor) == ([], cursor)
         assert catalog.happened(found[0].cursor)[0] == found[1:]
         assert catalog.happened(start, limit=2)[0] == found[:2]
+
+    @pytest.mark.parametrize("end", ["done", "failed", "dead"])
+    def test_a_job_ends_where_its_file_is_or_was_last(self, catalog: Catalog, worker: Instance, end: str) -> None:
+        """Also where it goes elsewhere, and to the trash, while the job runs."""
+        file = stored(catalog, "a", "digest")
+        claim, start = claimed(catalog, worker), catalog.latest()
+        catalog.move(file.id, Move("vault", "a"), now=3.0)
+        catalog.trash_file(file.id, now=4.0, expires_at=9.0)
+        if end == "done":
+            assert catalog.finish_job(claim, Outcome({"n": 1}), now=5.0)
+        else:
+            assert catalog.fail_job(claim, "oh", now=5.0, due_at=None if end == "dead" else 6.0)
+        last = catalog.happened(start)[0][-1]
+        assert (last.kind, last.space, last.path, last.owner) == (f"job.{end}", "vault", None, "ann")
+        assert catalog.jobs(JobFilter(space="main"))[0] == []
+
+    def test_one_is_ordered_while_its_file_moves(self, catalog: Catalog) -> None:
+        """Whichever comes first, it is of the space where the file is in the end."""
+        for turn in range(8):
+            file = put(catalog, f"{turn}/a")
+            moves = [lambda: catalog.move(file.id, Move("vault", f"{turn}/a"), now=2.0),  # noqa: B023
+                     lambda: catalog.move_folder("main", f"{turn}/", Move("vault", f"{turn}/"), now=2.0)]  # noqa: B023
+            together(lambda: catalog.order(file.id, [an_order("digest")], now=2.0), moves[turn % 2])  # noqa: B023
+            assert job_of(catalog, file).space == "vault"
 
     def test_after_the_latest_comes_nothing(self, catalog: Catalog) -> None:
         put(catalog, "a")

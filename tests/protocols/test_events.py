@@ -138,6 +138,26 @@ def test_where_something_came_from_is_told_to_those_who_see_that_place(gated: Ga
         assert all_.next("file.move").data["facts"] == {"from_space": "main", "from": "hidden/name"}
 
 
+def test_the_jobs_of_a_file_are_told_where_it_is(gated: Gated) -> None:
+    """Who reads the space that it has left hears no more of them, though they began there; nor once it is in the trash."""
+    here, there = gated.someone(["gated:read"]), gated.someone(["other:read"])
+    stored = gated.put("gated/leaves")
+    job = stored["jobs"][0]["id"]
+    with listen(gated) as all_:
+        assert all_.next("job.progress").data["job_id"] == job
+        gated.api("POST", f"/api/v1/files/{stored['id']}/move", {"space": "other", "path": "leaves"})
+        all_.until(lambda event: event.kind == "job.progress" and event.data["space"] == "other")
+        with listen(gated, who=here) as his, listen(gated, who=there) as hers:
+            assert hers.next("job.progress").data["job_id"] == job
+            assert gated.ask("DELETE", f"/api/v1/files/{stored['id']}").status == 204
+            gated.open("leaves", "secret")
+            assert hers.until(lambda event: event.kind == "job.done")[-1].data["facts"]["result"]["said"] == "secret"
+            gated.put("gated/later")
+            assert [event.data["path"] for event in his.until(lambda event: event.kind == "file.create")] == ["later"]
+    assert gated.ask("GET", f"/api/v1/jobs/{job}", who=here).status == 404
+    gated.open("later")
+
+
 def test_without_a_right_nothing_is_told(gated: Gated) -> None:
     stranger, writer = gated.someone(["elsewhere:admin", "other:read"]), gated.someone(["main:write"])
     id = gated.put("main/unseen")["id"]

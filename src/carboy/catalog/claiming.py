@@ -21,6 +21,7 @@ from carboy.model import Act
 SKEW = 1.0
 """A job that was changed so many seconds after now was changed before somebody set the clock back: it is due at once."""
 
+_PLACE = select(jobs.c.space, jobs.c.owner).where(jobs.c.id == bindparam("job"))
 _BLOB = select(*rows.BLOB).where(blobs.c.id == bindparam("blob"))
 _MINE = (jobs.c.id == bindparam("job"), jobs.c.fence == bindparam("at_fence"), jobs.c.state == RUNNING)
 _TAKE = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.state == QUEUED).values(
@@ -121,8 +122,8 @@ def mark_sent(session: Session, ids: Sequence[str], at: float) -> None:
 
 
 def log_job(session: Session, job: Job, kind: str, now: float, facts: dict[str, Any], by: Act | None = None) -> None:
-    """Enter it in the log."""
+    """Enter it in the log, where the file is now, or was last."""
     file = at_its_path(session, job.file_id)
-    auditing.enter(session, by or Act(None, "", job.request), kind, at=now, space=file.space if file else job.space,
-                   path=file.path if file else None,
-                   file_id=job.file_id, owner=file.owner if file else job.owner, job_id=job.id, facts={"step": job.step, **facts})
+    space, owner = (file.space, file.owner) if file else session.one(_PLACE, job=job.id) or (job.space, job.owner)
+    auditing.enter(session, by or Act(None, "", job.request), kind, at=now, space=space, path=file.path if file else None,
+                   file_id=job.file_id, owner=owner, job_id=job.id, facts={"step": job.step, **facts})

@@ -15,7 +15,7 @@ from carboy.catalog.ordering import plan_jobs
 from carboy.catalog.paths import inside
 from carboy.catalog.placing import current, make_way, mark_unread
 from carboy.catalog.sessions import Session
-from carboy.catalog.tables import blobs, files, folders, links, unread, versions
+from carboy.catalog.tables import blobs, files, folders, jobs, links, unread, versions
 from carboy.catalog.tallying import Tally, folders_of
 from carboy.catalog.texts import READING
 from carboy.errors import Conflict, InvalidName, InvalidRequest, NotFound
@@ -46,6 +46,11 @@ _MOVE_SUMS = update(folders).where(folders.c.space == bindparam("from_space"), f
 _MOVE_LINKS = update(links).where(links.c.space == bindparam("from_space"), links.c.file_id.is_(None), links.c.path >= bindparam("low"),
                                   links.c.path < bindparam("high")).values(space=bindparam("to_space"), path=_rebased(links.c.path))
 _MOVE_FILE_LINKS = update(links).where(links.c.file_id == bindparam("file")).values(space=bindparam("to_space"))
+_MOVE_FILE_JOBS = update(jobs).where(jobs.c.file_id == bindparam("file"), jobs.c.space != bindparam("to_space")).values(
+    space=bindparam("to_space"))
+_MOVE_JOBS = update(jobs).where(jobs.c.file_id.in_(select(files.c.id).where(*IN_FOLDER)), jobs.c.space != bindparam("from_space")).values(
+    space=bindparam("from_space"))
+"""The jobs of what lies in the folder are of its space."""
 _ALL_UNREAD = insert(unread).from_select(["file_id"], select(files.c.id).where(
     *IN_FOLDER, ~exists(select(_ONE).where(unread.c.file_id == files.c.id))))
 
@@ -131,10 +136,11 @@ def remove(session: Session, file: File, now: float, tally: Tally) -> None:
 
 
 def relocate(session: Session, file: File, space: str, path: str) -> File:
-    """The row alone: the file is at a path that is free."""
+    """The row, with its links and jobs, alone: the file is at a path that is free. On the shelf jobs keep the space where it was."""
     session.run(_RELOCATE, file=file.id, to_space=space, to_path=path)
     if space != file.space and not space.startswith("."):
         session.run(_MOVE_FILE_LINKS, file=file.id, to_space=space)
+        session.run(_MOVE_FILE_JOBS, file=file.id, to_space=space)
     mark_unread(session, file.id)
     return replace(file, space=space, path=path)
 
@@ -159,10 +165,12 @@ def move_folder(session: Session, space: str, folder: str, to: Move, now: float,
     for statement in (_MOVE_FILES, _MOVE_SUMS, _MOVE_LINKS):
         session.run(statement, **where, **there)
     _settle_folder(session, (space, folder), to, mine)
-    if to.space != space and plan and plan.concerns(to.space):
+    if to.space != space:
         low, high = span_of(to.to)
-        moved = session.rows(_MOVED, from_space=to.space, low=low, high=high)
-        plan_there(session, plan, map(rows.file_of, moved), now, by)
+        now_in = {"from_space": to.space, "low": low, "high": high}
+        session.run(_MOVE_JOBS, **now_in)
+        if plan and plan.concerns(to.space):
+            plan_there(session, plan, map(rows.file_of, session.rows(_MOVED, **now_in)), now, by)
     count = sum(share.files for share in mine)
     auditing.enter(session, by, "folder.move", at=now, space=to.space, path=to.to,
                    facts={"from_space": space, "from": folder, "files": count})

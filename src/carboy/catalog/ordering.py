@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, case, insert, null, select, update
 
 from carboy.catalog import rows
 from carboy.catalog.contents import lock_blob
-from carboy.catalog.files import by_id
+from carboy.catalog.files import BY_ID_LOCKED
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import blobs, jobs
 from carboy.errors import NotFound
@@ -38,7 +38,8 @@ def plan_jobs(session: Session, plan: Plan | None, file: File, now: float, by: A
 
 
 def order(session: Session, file_id: str, orders: Sequence[Order], now: float, request: str) -> list[Job]:
-    file = by_id(session, file_id)
+    row = session.one(BY_ID_LOCKED, id=file_id)  # or it could go to another space meanwhile, without these jobs
+    file = rows.file_of(row) if row else None
     if file is None or not lock_blob(session, file.blob.id):
         raise NotFound("there is no such file", id=file_id)
     return enter_orders(session, file, orders, now, request)
