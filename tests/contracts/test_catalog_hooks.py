@@ -110,6 +110,17 @@ def test_one_that_is_made_behind_an_open_one_waits(catalog: Catalog) -> None:
     assert dead and (dead.answer, dead.instance) == ("500", None)
 
 
+def test_trying_begins_when_its_turn_comes(catalog: Catalog) -> None:
+    _, second = told(catalog, a_message("f1"), a_message("f1"), now=10.0)
+    claim, = claimed(catalog)
+    assert catalog.settle_delivery(claim, "dead", now=5000.0)
+    claim, = claimed(catalog, now=5001.0)
+    assert (claim.id, claim.attempts, claim.created_at, claim.since) == (second, 1, 10.0, 5000.0)
+    assert catalog.settle_delivery(claim, "queued", now=5002.0, due_at=5010.0)
+    claim, = claimed(catalog, now=5010.0)
+    assert (claim.attempts, claim.since) == (2, 5000.0)
+
+
 def test_none_waits_for_ever_however_making_and_ending_meet(catalog: Catalog) -> None:
     """One is made in the moment in which the one before it ends."""
     told(catalog, a_message("f1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,7 @@ from carboy.config import of_application
 from carboy.engine.addresses import Found
 from carboy.engine.holding import Seat
 from carboy.engine.leases import Leases
-from carboy.errors import ConfigError, NotFound
+from carboy.errors import CatalogUnavailable, ConfigError, NotFound
 from carboy.model import Act, File
 from carboy.processing.step import Context, step
 from carboy.processing.webhooks import signatures
@@ -33,6 +34,7 @@ from carboy.processing.webhooks.postman import Postman
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 DAY = 86400.0
+AWAY = CatalogUnavailable("it is away")
 
 
 @step("count", spaces=())
@@ -244,16 +246,24 @@ def test_the_next_of_a_file_waits_for_the_one_before_and_others_do_not(make_offi
     assert office.states == ["taken"] * 4
 
 
+def tried(office: Office, number: int) -> list[float]:
+    """When the delivery of this number was, from now on, until it was given up."""
+    start, times = office.shop.now, []
+    while True:
+        office.drain()
+        times.append(office.shop.now - start)
+        one = office.deliveries()[number]
+        if one.state == "dead":
+            return times
+        office.shop.now = one.due_at
+
+
 def test_attempts_come_less_and_less_often_and_end(make_one: Offices) -> None:
     office = make_one(retry_for=3 * DAY)
     office.receiver.reply = status(500, b"broken\n\x00inside")
-    start = office.shop.now
     office.put("a.txt")
     office.put("a.txt", b"22")
-    times = []
-    while office.drain():
-        times.append(office.shop.now - start)
-        office.shop.now = office.deliveries()[0].due_at
+    times, following = tried(office, 0), tried(office, 1)
     pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
     assert pauses[:8] == pytest.approx([5, 15, 45, 135, 405, 1215, 3645, 10935])
     assert max(pauses) == 4 * 3600
@@ -261,8 +271,8 @@ def test_attempts_come_less_and_less_often_and_end(make_one: Offices) -> None:
     assert 20 < len(times) < 40
     dead = office.deliveries()[0]
     assert (dead.attempts, dead.answer) == (len(times), "500 Internal Server Error: broken inside")
-    assert office.states[1] == "dead", "it was tried in its time, once the one before was given up"
-    assert office.receiver.kinds[-1] == "file.replace"
+    assert following == pytest.approx(times), "it has all of its time, once the one before was given up"
+    assert office.receiver.kinds == ["file.create"] * len(times) + ["file.replace"] * len(times)
 
 
 def test_pauses_are_spread(make_one: Offices) -> None:
@@ -280,13 +290,15 @@ def test_pauses_are_spread(make_one: Offices) -> None:
 
 @pytest.mark.parametrize(("code", "field", "pause"), [
     (429, "100", 100.0), (503, "3600", 3600.0), (503, "1", 5.0), (500, "100", 5.0), (503, "soon", 5.0), (429, "99999999999", DAY),
-    (503, "Mon, 12 Jan 1970 13:48:20 GMT", 100.0), (503, "Mon, 12 Jan 1970 13:00:00 GMT", 5.0)])
+    (503, "Mon, 12 Jan 1970 13:48:20 GMT", 100.0), (503, "Mon, 12 Jan 1970 13:00:00 GMT", 5.0),
+    (503, "Mon, 12 Jan 1970 13:48:20 +99999999999999", 5.0), (503, "Mon, 12 Jan 99999999999999999999 13:48:20 GMT", 5.0)])
 def test_who_asks_to_be_left_alone_is(make_one: Offices, code: int, field: str, pause: float) -> None:
     office = make_one()
     office.receiver.reply = status(code, Retry_After=field)
     office.put("a.txt")
     office.drain()
-    assert office.deliveries()[0].due_at - office.shop.now == pause
+    one = office.deliveries()[0]
+    assert (one.due_at - office.shop.now, str(one.answer)[:4]) == (pause, f"{code} ")
 
 
 def test_who_is_gone_is_not_asked_again(make_one: Offices) -> None:
@@ -370,29 +382,50 @@ def test_two_who_follow_tell_each_thing_once(make_office: Offices) -> None:
 
 
 class Patchy:
-    """A catalog whose commits are lost at times: what was to be settled so many times fails."""
+    """A catalog that fails at times: so many calls of one method do."""
 
-    def __init__(self, catalog: Any, lost: int) -> None:
-        self._catalog, self.lost = catalog, lost
+    def __init__(self, catalog: Any, lost: int, method: str = "settle_delivery", failure: Exception = AWAY) -> None:
+        self._catalog, self.lost, self._method, self._failure = catalog, lost, method, failure
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._catalog, name)
+        return self._call if name == self._method else getattr(self._catalog, name)
 
-    def settle_delivery(self, *args: Any, **how: Any) -> Any:
-        from carboy.errors import CatalogUnavailable
-
+    def _call(self, *args: Any, **how: Any) -> Any:
         if self.lost:
             self.lost -= 1
-            raise CatalogUnavailable("it is away")
-        return self._catalog.settle_delivery(*args, **how)
+            raise self._failure
+        return getattr(self._catalog, self._method)(*args, **how)
 
 
-def test_what_came_of_it_is_kept_however_long_the_catalog_is_away(make_one: Offices) -> None:
+@pytest.mark.parametrize("failure", [AWAY, OSError("there are too many open files")])
+def test_what_came_of_it_is_kept_however_long_the_catalog_is_away(make_one: Offices, failure: Exception) -> None:
     office = make_one()
     office.put("a.txt")
-    catalog: Any = Patchy(office.catalog, 3)
+    catalog: Any = Patchy(office.catalog, 3, failure=failure)
     assert office.another(catalog=catalog, poll=0.01).drain() == 1
     assert (office.states, len(office.receiver.got)) == (["taken"], 1)
+
+
+def test_whatever_keeps_one_from_being_sent_is_a_failed_attempt(make_one: Offices) -> None:
+    office = make_one()
+    asked: list[str] = []
+
+    def ask(host: str, port: int) -> list[Found]:
+        asked.append(host)
+        if len(asked) == 1:
+            raise RuntimeError("can't start new thread")
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    postman = office.another(Webhooks(office.shop.settings, office.catalog, Poster(ask), lambda: office.shop.now))
+    office.put("a.txt")
+    office.put("a.txt", b"22")
+    assert postman.drain() == 1
+    one = office.deliveries()[0]
+    assert (one.attempts, one.answer, one.due_at - office.shop.now) == (1, "it could not be sent: RuntimeError", 5.0)
+    assert office.states == ["queued", "waiting"]
+    office.shop.later(5.0)
+    assert postman.drain() == 2
+    assert office.states == ["taken", "taken"]
 
 
 # --- the thread -------------------------------------------------------------------------------------------------------------
@@ -450,22 +483,81 @@ def test_another_takes_over_from_one_that_is_taken_for_dead(make_office: Offices
     assert not stopped._is_first()
 
 
+def refusing(name: str) -> Callable[[threading.Thread], None]:
+    """In place of a thread's ``start``: those of this name can't be had."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return refuse
+
+
 def test_threads_that_cannot_be_had_lose_nothing(make_one: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
     office = make_one()
     office.put("a.txt")
     with monkeypatch.context() as patched:
-        start = threading.Thread.start
-
-        def refuse(thread: threading.Thread) -> None:
-            if thread.name == "webhook":
-                raise RuntimeError("can't start new thread")
-            start(thread)
-
-        patched.setattr(threading.Thread, "start", refuse)
+        patched.setattr(threading.Thread, "start", refusing("webhook"))
         office.postman._round()
     assert office.states == ["sending"]
     assert office.another().drain() == 1
     assert office.states == ["taken"]
+
+
+def test_a_postman_goes_on_when_it_may_not_rest(make_one: Offices, started: Callable[[Postman], Postman], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carboy.processing.webhooks.postman._IDLE", 0.0)
+    office = make_one()
+    catalog: Any = Patchy(office.catalog, 3, "sending")
+    started(office.another(catalog=catalog))
+    eventually(lambda: not catalog.lost)
+    office.put("a.txt")
+    eventually(lambda: office.states == ["taken"])
+
+
+def test_a_postman_goes_on_once_its_seat_can_be_had(make_one: Offices, started: Callable[[Postman], Postman],
+                                                    caplog: pytest.LogCaptureFixture) -> None:
+    office = make_one()
+    obstacle = office.shop.folder / "data" / "webhooks.lock"
+    obstacle.mkdir()
+    assert not office.postman._round(), "it pauses"
+    caplog.clear()
+    office.put("a.txt")
+    started(office.another())
+    eventually(lambda: "IsADirectoryError" in caplog.text)
+    obstacle.rmdir()
+    eventually(lambda: office.states == ["taken"])
+
+
+def test_a_seat_that_cannot_be_locked_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+
+    def refuse(file: int, how: int) -> None:
+        files.append(file)
+        raise OSError("no locks available")
+
+    seat = Seat(tmp_path / "x.lock")
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", refuse)
+        with pytest.raises(OSError, match="no locks"):
+            seat.take()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(files[0])
+    assert seat.take()
+    seat.leave()
+
+
+def test_a_postman_goes_on_once_it_can_have_a_thread_for_its_leases(make_one: Offices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carboy.processing.webhooks.postman._ELECTED", 0.0)
+    office = make_one()
+    office.put("a.txt")
+    postman = office.another(shared=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refusing("leases"))
+        assert not postman._round()
+    postman._round()
+    eventually(lambda: office.states == ["taken"])
 
 
 def test_a_slow_receiver_holds_up_itself_alone(make_one: Offices, started: Callable[[Postman], Postman]) -> None:

@@ -35,8 +35,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message on its way to one webhook. ``seq`` is its place among those of the hook; ``since`` is when trying began, anew where it was
-    replayed; ``answer`` is what came of the last attempt. ``fence`` grows with each claim."""
+    """A message on its way to one webhook. ``seq`` is its place among those of the hook; ``since`` is when trying began: when its turn
+    came, anew where it was replayed; ``answer`` is what came of the last attempt. ``fence`` grows with each claim."""
 
     id: str
     hook: str
@@ -96,8 +96,8 @@ class Hooks(Protocol):
 
     def settle_delivery(self, delivery: Delivery, state: Literal["queued", "taken", "dead"], *, now: float, due_at: float = 0.0,
                         answer: str = "") -> bool:
-        """What came of sending a claimed one: taken or given up, and then the next of its subject is queued; or queued again for
-        ``due_at``. False, and nothing changes, where the claim is no more."""
+        """What came of sending a claimed one: taken or given up, and then the next of its subject is queued, ``since`` now; or queued
+        again for ``due_at``. False, and nothing changes, where the claim is no more."""
 
     def recover_deliveries(self, *, now: float) -> int:
         """Those whose instance is gone are queued again, due now; how many. They may have been sent."""

@@ -43,7 +43,8 @@ _SENDING: ColumnElement[str] = literal_column("'sending'")
 _MINE = (_C.id == bindparam("one"), _C.fence == bindparam("at_fence"), _C.state == _SENDING)
 _SETTLE = update(deliveries).where(*_MINE).values(
     state=bindparam("to"), answer=bindparam("said"), changed_at=bindparam("now"), due_at=bindparam("due"), instance=null())
-_QUEUE = update(deliveries).where(_C.id == bindparam("one")).values(state="queued", changed_at=bindparam("now"))
+_QUEUE = update(deliveries).where(_C.id == bindparam("one")).values(
+    state="queued", since=bindparam("anew"), changed_at=bindparam("now"))
 _GONE: ColumnElement[bool] = ~exists(select(writers.c.id).where(writers.c.id == _C.instance))
 _LEFT = select(_C.id).where(_C.state == _SENDING, _GONE).limit(1)
 _RECOVER = update(deliveries).where(_C.state == _SENDING, _GONE).values(
@@ -142,7 +143,7 @@ def settle(session: Session, delivery: Delivery, to: DeliveryState, now: float, 
     if to != "queued":
         following = _first_open(session, delivery.hook, delivery.subject)
         if following and following[1] == "waiting":
-            session.run(_QUEUE, one=following[0], now=now)
+            session.run(_QUEUE, one=following[0], now=now, anew=now)
     return True
 
 

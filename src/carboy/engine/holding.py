@@ -60,12 +60,14 @@ class Seat:
     def take(self) -> bool:
         """Whether it is this one's now. Waits for nobody."""
         if self._file is None:
-            file = _open(self._path)
-            if not _taken(file):
-                os.close(file)
-                return False
-            self._file = file
-        return True
+            file, taken = _open(self._path), False
+            try:
+                taken = _taken(file)
+            finally:
+                if not taken:
+                    os.close(file)
+            self._file = file if taken else None
+        return self._file is not None
 
     def leave(self) -> None:
         """Repeatable."""

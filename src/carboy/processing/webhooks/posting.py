@@ -139,12 +139,12 @@ def _left(until: float) -> float:
 
 
 def _retry_after(field: str | None, now: float) -> float | None:
-    """RFC 9110, 10.2.3: seconds, or a date."""
+    """RFC 9110, 10.2.3: seconds, or a date. None where it is neither."""
     if field is None:
         return None
     if field.strip().isascii() and field.strip().isdigit():
         return float(field.strip()[:9])
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         return max(0.0, parsedate_to_datetime(field).timestamp() - now)
     return None
 

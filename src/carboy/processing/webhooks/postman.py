@@ -99,17 +99,19 @@ class Postman:
     # --- one round ---
 
     def _round(self) -> bool:
-        """Whether there is more to do at once."""
+        """Whether there is more to do at once: none of what failed. Raises nothing."""
         try:
             if not self._is_first():
                 return False
             self._look_after()
+            more = [self._serve(name) for name in self._webhooks.names]
+            self._rest()
+            return any(more)
         except CarboyError as error:
             log.warning("webhooks are put off: %s", error.detail)
-            return False
-        more = [self._serve(name) for name in self._webhooks.names]
-        self._rest()
-        return any(more)
+        except Exception:
+            log.exception("webhooks are put off")
+        return False
 
     def _serve(self, name: str) -> bool:
         try:
@@ -168,12 +170,15 @@ class Postman:
             self._under_way[name] += more
 
     def _deliver(self, delivery: Delivery) -> None:
-        """Send it, and keep what came of it, however long the catalog can't be reached: nobody else looks after it while this process
-        lives."""
+        """Send it, and keep what came of it, whatever fails and however long the catalog can't be reached: nobody else looks after it while
+        this process lives."""
         try:
             answer = self._webhooks.post(delivery.hook, delivery.id, delivery.body)
         except CarboyError as error:
             answer = Answer(None, error.detail)
+        except Exception as error:
+            log.exception("message %s to %s could not be sent", delivery.id, delivery.hook)
+            answer = Answer(None, f"it could not be sent: {type(error).__name__}")
         while not self._settled(delivery, answer) and not self._stopped.wait(self._poll):
             pass
 
@@ -182,6 +187,9 @@ class Postman:
             self._settle(delivery, answer)
         except CarboyError as error:
             log.warning("what became of message %s to %s could not be kept: %s", delivery.id, delivery.hook, error.detail)
+            return False
+        except Exception:
+            log.exception("what became of message %s to %s could not be kept", delivery.id, delivery.hook)
             return False
         return True
 
