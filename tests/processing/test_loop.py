@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from fixtures_server import eventually
+from wire import LIMIT
 
 from carboy import step
-from carboy.errors import CommitUnknown, StorageFailed
+from carboy.errors import CommitUnknown, StepFailed, StorageFailed
 from carboy.jobs import Claim, Outcome
 from carboy.processing.loop import Loop
 from carboy.processing.step import Context
@@ -31,6 +32,18 @@ def mark(context: Context, *, failing: int = 0, number: int = 0) -> dict[str, in
 @step("film", spaces=[], queue="films", priority=5)
 def film(context: Context) -> None:
     """Another queue, and more important."""
+
+
+UNFIT = b"caf\xe9 \0".decode("utf-8", "surrogateescape")
+MUTTERED = threading.Event()
+
+
+@step("mutter", spaces=[], retries=0)
+def mutter(context: Context) -> None:
+    """Says what no catalog can keep, as names may be."""
+    context.progress(0.5, f"reading {UNFIT}")
+    MUTTERED.wait(LIMIT)
+    raise StepFailed(f"no entry {UNFIT}")
 
 
 def loop_of(workshop: Any, **options: Any) -> Loop:
@@ -257,3 +270,40 @@ def test_a_claim_whose_commit_is_unknown_is_let_go(make_workshop: Make) -> None:
     with workshop.working():
         workshop.until(file, "mark", "done")
     assert marked(workshop, file) and workshop.job(file, "mark").attempts == 2
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_what_a_step_says_can_be_kept(make_workshop: Make, database: str, request: pytest.FixtureRequest) -> None:
+    """Whatever it says: else nobody could look after the other jobs either."""
+    workshop = make_workshop(mutter, **({"database": request.getfixturevalue("postgres_url")} if database == "postgresql" else {}))
+    file = ordered(workshop, step="mutter")
+    MUTTERED.clear()
+    with workshop.working():
+        assert eventually(lambda: workshop.job(file, "mutter").phrase) == "reading caf? \ufffd"
+        MUTTERED.set()
+        assert workshop.until(file, "mutter", "dead").failure == "no entry caf? \ufffd"
+
+
+def test_one_part_of_looking_after_does_not_wait_for_another(make_workshop: Make) -> None:
+    """What can't be told of those that run holds up neither those that ended untold nor those that others left."""
+    dead, workshop = make_workshop(mark), make_workshop(mark)
+    left = ordered(dead, "left")
+    claimed(dead)
+    catalog, finish_job = workshop.services.catalog, workshop.services.catalog.finish_job
+    instance, = catalog.instances()
+    assert catalog.bury(instance)
+
+    def untold(*args: Any, **asked: Any) -> Any:
+        raise RuntimeError("this can't be told")
+
+    def once(*args: Any, **asked: Any) -> Any:
+        catalog.finish_job = finish_job
+        raise StorageFailed("the disk is away")
+
+    catalog.report_jobs, catalog.finish_job = untold, once
+    ended = ordered(workshop, "ended")
+    with workshop.working(workers=1):
+        eventually(lambda: workshop.job(ended, "mark").failure == "it could not be ended")
+        workshop.later(10)
+        for file in (ended, left):
+            workshop.until(file, "mark", "done")

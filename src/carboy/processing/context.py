@@ -18,6 +18,7 @@ from carboy.jobs import Claim, Job
 from carboy.model import Blob, File
 from carboy.processing.isolating.spool import own_folder
 from carboy.processing.keeping import Attachments
+from carboy.processing.values import writable
 from carboy.storage.base import OnDisk, Storage
 
 _PIECE = 2**20
@@ -88,7 +89,7 @@ class Attempt(OfClaim):
 
     def progress(self, share: float, phrase: str = "") -> None:
         self.check()
-        self.share, self.phrase = min(1.0, max(0.0, float(share))), phrase[:200]
+        self.share, self.phrase = min(1.0, max(0.0, float(share))), writable(phrase[:200])
 
     def attach(self, name: str, content: Content, media_type: str, **facts: Any) -> None:
         self.check()

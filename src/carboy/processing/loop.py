@@ -13,7 +13,7 @@ from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
 from carboy.errors import CarboyError, CommitUnknown
 from carboy.jobs import Claim
-from carboy.processing.running import Runner, facts_of
+from carboy.processing.running import Runner, each_by_itself, facts_of
 from carboy.processing.wakes import Wakes
 
 log = logging.getLogger("carboy.jobs")
@@ -123,18 +123,12 @@ class Loop:
     def _look_after(self) -> None:
         recover_at = 0.0
         while not self._stopped.wait(_LOOK_AFTER) or self._under_way:
-            try:
-                self._runner.look_after()
-                if time.monotonic() >= recover_at:
-                    recover_at = time.monotonic() + _RECOVER
-                    self._recover()
-            except CarboyError as error:
-                log.warning("jobs could not be looked after: %s", error.detail)
-            except Exception:
-                log.exception("jobs could not be looked after")
+            self._runner.look_after()
+            if time.monotonic() >= recover_at:
+                recover_at = time.monotonic() + _RECOVER
+                each_by_itself(self._leases.bury_the_dead_here, self._recover)
 
     def _recover(self) -> None:
-        self._leases.bury_the_dead_here()
         for job in self._catalog.recover_jobs(now=self._clock()):
             log.warning("job %s (%s) was left by a process that is gone; it is queued again", job.id, job.step,
                         extra={"request_id": job.request, "facts": facts_of(job)})

@@ -6,8 +6,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from carboy.metrics import JOB_ATTEMPTS, JOB_SECONDS
 from carboy.processing.context import Attempt
 from carboy.processing.keeping import Attachments
 from carboy.processing.step import Step, Steps
-from carboy.processing.values import arguments, as_json
+from carboy.processing.values import arguments, as_json, writable
 from carboy.storage.base import Storage
 from carboy.tracing import working_for
 
@@ -90,19 +91,14 @@ class Runner:
         return state
 
     def look_after(self) -> None:
-        """Tell the catalog how far each is, and stop those whose claim is no more, or whose time is over."""
+        """Tell the catalog how far each is, and stop those whose claim is no more, or whose time is over. Raises nothing."""
         with self._lock:
             running = list(self._running.values())
         now = time.monotonic()
         for attempt in running:
             if now > attempt.deadline:
                 attempt.cancel("it took longer than its timeout")
-        reports = [(one.job.id, one.job.fence, one.share, one.phrase) for one in running]
-        gone = self._catalog.report_jobs(reports, now=self._clock())
-        for attempt in running:
-            if attempt.job.id in gone:
-                attempt.cancel("the job is not ours any more")
-        self._settle_owed()
+        each_by_itself(partial(self._report, running), self._settle_owed)
 
     def stop_all(self, why: str) -> None:
         """What is under way ends as soon as it notices."""
@@ -111,6 +107,13 @@ class Runner:
                 attempt.cancel(why)
 
     # --- inside ---
+
+    def _report(self, running: Sequence[Attempt]) -> None:
+        reports = [(one.job.id, one.job.fence, one.share, one.phrase) for one in running]
+        gone = self._catalog.report_jobs(reports, now=self._clock())
+        for attempt in running:
+            if attempt.job.id in gone:
+                attempt.cancel("the job is not ours any more")
 
     def _settle_owed(self) -> None:
         with self._lock:
@@ -192,6 +195,17 @@ class Runner:
         return "dead" if pause is None else "queued"
 
 
+def each_by_itself(*parts: Callable[[], object]) -> None:
+    """Each is done, whatever becomes of the others; what goes wrong is logged."""
+    for part in parts:
+        try:
+            part()
+        except CarboyError as error:
+            log.warning("jobs could not be looked after: %s", error.detail)
+        except Exception:
+            log.exception("jobs could not be looked after")
+
+
 def facts_of(job: Job) -> dict[str, Any]:
     """What a line of the log tells of a job."""
     return {"job": job.id, "step": job.step, "attempt": job.attempts, "blob": job.blob_id, "file": job.file_id, "space": job.space}
@@ -200,7 +214,7 @@ def facts_of(job: Job) -> dict[str, Any]:
 def told(error: Exception) -> str:
     """What a job's row says of an error."""
     if isinstance(error, CarboyError):
-        return error.detail
+        return writable(error.detail)
     with suppress(Exception):
-        return f"{type(error).__name__}: {error}"[:2000]
+        return writable(f"{type(error).__name__}: {error}"[:2000])
     return type(error).__name__

@@ -17,6 +17,11 @@ MAX_RESULT = 256 * 2**10
 """The most bytes of JSON that a result may be; what is larger is to be attached."""
 
 
+def writable(text: str) -> str:
+    """The text as every catalog can keep it: without lone surrogates, as names have that are no UTF-8, and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
 def arguments(name: str, run: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that ``run`` takes besides its context, of the types that it says. Raises InvalidRequest that names the wrong one."""
     known = [one for one in list(inspect.signature(run).parameters.values())[1:] if one.kind is not one.VAR_POSITIONAL]

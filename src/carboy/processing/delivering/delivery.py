@@ -117,12 +117,7 @@ class Deliverer:
         busy_at = time.monotonic()
         while True:
             time.sleep(_LOOK_AFTER)
-            try:
-                self._runner.look_after()
-            except CarboyError as error:
-                log.warning("jobs could not be looked after: %s", error.detail)
-            except Exception:
-                log.exception("jobs could not be looked after")
+            self._runner.look_after()
             with self._lock:
                 if self._running:
                     busy_at = time.monotonic()
