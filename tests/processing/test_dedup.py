@@ -31,7 +31,8 @@ STEPS = ("digest", "scan", "preview")
 
 
 STATES = ("none", "waiting", "queued", "running", "done", "dead", "cancelled")
-HOLDS = ((True, True), (True, False), (False, True))
+OPEN = {"waiting", "queued", "running"}
+HOLDS = ((True, True), (True, False), (False, True), (False, False))
 """Whether the older one's job holds, and the newer one's."""
 
 
@@ -94,7 +95,7 @@ class Pair:
             assert self.catalog.finish_job(claim, Outcome({"of": "later"}), now=5.0)
 
 
-@pytest.mark.parametrize("holds", HOLDS, ids=["both hold", "older holds", "newer holds"])
+@pytest.mark.parametrize("holds", HOLDS, ids=["both hold", "older holds", "newer holds", "neither holds"])
 @pytest.mark.parametrize("older", STATES)
 def test_one_job_of_both_is_kept_and_nothing_is_held_less(catalog: Catalog, worker: Instance, older: str, holds: tuple[bool, bool]) -> None:
     for newer in STATES:
@@ -123,18 +124,21 @@ def must_be_joined_well(pair: Pair, older: str, newer: str, holds: tuple[bool, b
 
 
 def must_fit(scan: Job | None, states: tuple[str, str], holds: tuple[bool, bool]) -> None:
-    """What is left of two jobs: what holds, then what is done, else what goes on."""
+    """What is left of two jobs: what holds, then what is done, else what goes on, and may be begun as often as before."""
     there = [(state, held) for state, held in zip(states, holds, strict=True) if state != "none"]
     if not there:
         assert scan is None
         return
     assert scan
-    strict = [state for state, held in there if held] or [state for state, _ in there]
+    strict = {state for state, held in there if held} or {state for state, _ in there}
     assert scan.holds is any(held for _, held in there)
     if "done" in strict:
         assert scan.state == "done", "what is done isn't done again"
+    elif strict & OPEN:
+        assert scan.state in OPEN, "what one has given up, or was told to, isn't given up for the other"
     else:
-        assert scan.state in ("queued", "waiting", "running", "dead", "cancelled")
+        assert scan.state in strict
+    assert scan.attempts == int(scan.state in ("running", "done", "dead"))
 
 
 def test_both_at_once_keep_one(catalog: Catalog, worker: Instance) -> None:
@@ -187,6 +191,16 @@ class TestKept:
         assert not self.joined(catalog, worker, second)
         found = catalog.file(second.id)
         assert found and found.blob.held == 1
+
+    def test_a_twin_that_a_step_did_not_let_through(self, catalog: Catalog, worker: Instance) -> None:
+        held = ["scan", {"holds": True}]
+        first = put(catalog, "first", blob=a_blob(sha256=SAME, created_at=1.0), metadata={"steps": [held]})
+        second = put(catalog, "second", blob=a_blob(created_at=2.0), metadata={"steps": ["digest", held]})
+        pair = Pair(catalog, worker)
+        for file, passes in ((first, False), (second, True)):
+            assert catalog.finish_job(pair.claim(pair.job(file, "scan")), Outcome(release=passes), now=2.0)
+        assert not self.joined(catalog, worker, second)
+        assert [found.blob.held for file in (first, second) if (found := catalog.file(file.id))] == [1, 0]
 
     def test_one_that_is_held_and_has_other_uses(self, catalog: Catalog, worker: Instance) -> None:
         _, second = self.pair(catalog, ["scan", {"holds": True}])
@@ -343,6 +357,34 @@ def test_steps_that_run_meanwhile_have_one_effect(make_workshop: Any) -> None:
     workshop.later(10)
     workshop.services.sweeper.run()
     assert len(workshop.stored()) == 2
+
+
+def test_a_step_that_is_tried_once_is_begun_anew(make_workshop: Any) -> None:
+    """It was running when its content was joined with one whose own was cancelled: that was no try that failed."""
+
+    @step("once", spaces=["main"], retries=0)
+    def once(context: Context) -> dict[str, str]:
+        return {"of": context.blob.id}
+
+    workshop = sharing(make_workshop, once)
+    catalog, runner = workshop.services.catalog, workshop.services.runner
+
+    def claim(file: File, name: str) -> Claim:
+        claim, = catalog.claim_jobs(workshop.services.leases.instance(), now=workshop.now, steps=[name], id=workshop.job(file, name).id)
+        return claim  # type: ignore[no-any-return]
+
+    first = upload(workshop, "first")
+    runner.run(claim(first, "digest"))
+    workshop.services.work.cancel(TRUSTED, workshop.job(first, "once").id)
+    workshop.later(1)
+    second = upload(workshop, "second")
+    claim(second, "once")
+    runner.run(claim(second, "digest"))
+    workshop.drain()
+    joined = workshop.file("second")
+    assert joined.blob.id == first.blob.id
+    job = workshop.job(joined, "once")
+    assert (job.state, job.result, job.failure) == ("done", {"of": first.blob.id}, None)
 
 
 def test_downloads_under_way_end_well(make_workshop: Any) -> None:

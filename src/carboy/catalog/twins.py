@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select, bindparam, delete, literal_column, null, or_, select, update
@@ -10,7 +11,7 @@ from carboy.catalog import contents
 from carboy.catalog.ordering import of_blob, settle_waiting
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import blobs, derived, files, jobs, versions
-from carboy.jobs import Job, Outcome
+from carboy.jobs import Job, JobState, Outcome
 from carboy.model import Blob
 
 _LEAST = 1
@@ -45,9 +46,12 @@ _TAKE = update(files).where(*_FILES).values(blob_id=bindparam("twin"))
 _TAKE_OWN = update(files).where(*_FILES, files.c.owner == bindparam("of_owner")).values(blob_id=bindparam("twin"))
 _MOVE_JOB = update(jobs).where(jobs.c.id == bindparam("job")).values(blob_id=bindparam("twin"))
 _BEGIN_ANEW = update(jobs).where(jobs.c.id == bindparam("job"), jobs.c.state == "running").values(
-    state="queued", fence=jobs.c.fence + 1, instance=null(), sent_at=null(), changed_at=bindparam("now"), due_at=bindparam("now"))
+    state="queued", fence=jobs.c.fence + 1, attempts=jobs.c.attempts - 1, instance=null(), sent_at=null(), changed_at=bindparam("now"),
+    due_at=bindparam("now"))
 _DROP_JOB = delete(jobs).where(jobs.c.id == bindparam("job"))
 _HOLD = update(blobs).where(blobs.c.id == bindparam("twin")).values(held=blobs.c.held + bindparam("more"))
+_COMES_TO: Mapping[JobState, int] = {"done": 2, "running": 1, "queued": 1, "waiting": 1, "dead": 0, "cancelled": 0}
+"""How much comes of a job in that state unless somebody asks."""
 
 
 def twin(session: Session, blob: Blob, space: str, owner: str | None) -> str | None:
@@ -84,7 +88,7 @@ def join(session: Session, blob: Blob, twin: Blob, outcome: Outcome, now: float)
 
 def _join(session: Session, blob_id: str, kept_id: str, where: tuple[str, str | None], now: float) -> bool:
     """Files there get the kept content instead of this one. If nothing else has it, its jobs go along and it is condemned. Whether it came
-    to that: not where one of them isn't sound, or where something would get around what holds it back."""
+    to that: not where one of them isn't sound or was not let through, or where something would get around what holds it back."""
     blob, kept = contents.lock_blob(session, blob_id), contents.lock_blob(session, kept_id)
     if not blob or not kept or any(one.quarantine is not None or one.damaged_at is not None for one in (blob, kept)):
         return False
@@ -92,7 +96,7 @@ def _join(session: Session, blob_id: str, kept_id: str, where: tuple[str, str | 
     values = {"blob": blob_id, "of_space": space, **({"of_owner": owner} if owner is not None else {})}
     every = of_blob(session, blob_id)
     other_uses = session.one(_other_uses(owner is not None), **values)
-    if blob.held and (other_uses or any(job.is_holding and job.state == "done" for job in every)):
+    if (blob.held and other_uses) or any(job.is_holding and job.state == "done" for job in (*every, *of_blob(session, kept_id))):
         return False
     if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=kept_id):
         return False
@@ -124,11 +128,9 @@ def _bring_jobs(session: Session, every: list[Job], kept: Blob, now: float) -> N
 
 
 def _counts_more(job: Job, other: Job) -> bool:
-    """Whether the job of the newer content is kept, and not that of the older one. Who asked last keeps the job's id where possible."""
+    """Whether the job of the newer content is kept, and not that of the older one: who asked last keeps the job's id, but nothing that was
+    to be done is given up for it, and what runs goes on."""
     if job.holds != other.holds:
         return job.holds
-    return _is_through(job) or not (_is_through(other) or other.state == "running")
-
-
-def _is_through(job: Job) -> bool:
-    return job.state == "done" and not job.is_holding
+    more = _COMES_TO[job.state] - _COMES_TO[other.state]
+    return more > 0 or (more == 0 and other.state != "running")
