@@ -15,8 +15,8 @@ MOVES: Mapping[JobState, frozenset[JobState]] = {
     "queued": frozenset({"running", "cancelled"}),
     "running": frozenset({"done", "queued", "dead", "cancelled"}),
     "done": frozenset(),
-    "dead": frozenset({"queued", "cancelled"}),
-    "cancelled": frozenset({"queued"}),
+    "dead": frozenset({"waiting", "queued", "cancelled"}),
+    "cancelled": frozenset({"waiting", "queued"}),
 }
 """The life of a job. ``waiting`` for other steps of the same content; ``queued``, perhaps for a later time; ``dead`` once it failed too
 often, kept with its error until somebody has it tried again."""

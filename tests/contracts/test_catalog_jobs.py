@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -409,6 +410,43 @@ class TestByHand:
         catalog.retry_job(job_of(catalog, file).id, now=3.0)
         catalog.finish_job(claimed(catalog, worker, now=4.0), Outcome(), now=5.0)
         assert claimed(catalog, worker, now=6.0).job.step == "preview"
+
+    def test_one_that_waits_is_not_tried_again(self, catalog: Catalog) -> None:
+        """It hasn't been tried, and would run without what it waits for."""
+        file = stored(catalog, "a", "digest", ["preview", {"after": ["digest"]}])
+        with pytest.raises(Conflict):
+            catalog.retry_job(job_of(catalog, file, "preview").id, now=2.0)
+        assert job_of(catalog, file, "preview").state == "waiting"
+
+    def test_a_cancelled_one_waits_again_for_what_is_not_done(self, catalog: Catalog, worker: Instance) -> None:
+        file = stored(catalog, "a", "digest", ["preview", {"after": ["digest"]}])
+        id = catalog.cancel_job(job_of(catalog, file, "preview").id, now=2.0).id
+        job = catalog.retry_job(id, now=3.0)
+        assert job.state == "waiting" and catalog.job(id) == job
+        claim = claimed(catalog, worker, now=4.0, limit=2)
+        assert claim.job.step == "digest"
+        catalog.cancel_job(id, now=5.0)
+        catalog.finish_job(claim, Outcome({"n": 1}), now=6.0)
+        assert catalog.retry_job(id, now=7.0).state == "queued", "nothing is left to wait for"
+        assert claimed(catalog, worker, now=8.0).results == {"digest": {"n": 1}}
+
+    def test_a_dead_one_waits_for_a_step_that_is_open_again(self, catalog: Catalog, worker: Instance) -> None:
+        file = stored(catalog, "a", "digest", ["preview", {"after": ["digest"]}])
+        catalog.finish_job(claimed(catalog, worker), Outcome(), now=3.0)
+        catalog.fail_job(claimed(catalog, worker, now=4.0), "no", now=5.0, due_at=None)
+        catalog.order(file.id, [an_order("digest", version="2")], now=6.0)
+        assert catalog.retry_job(job_of(catalog, file, "preview").id, now=7.0).state == "waiting"
+        catalog.finish_job(claimed(catalog, worker, now=8.0, limit=2), Outcome(), now=9.0)
+        assert job_of(catalog, file, "preview").state == "queued"
+
+    def test_it_is_tried_again_in_the_moment_in_which_what_it_waits_for_ends(self, catalog: Catalog, worker: Instance) -> None:
+        """Neither goes by what the other is about to change."""
+        for number in range(10):
+            file = stored(catalog, f"{number}", "digest", ["preview", {"after": ["digest"]}])
+            id = catalog.cancel_job(job_of(catalog, file, "preview").id, now=2.0).id
+            claim = claimed(catalog, worker, id=job_of(catalog, file).id)
+            together(partial(catalog.finish_job, claim, Outcome(), now=3.0), partial(catalog.retry_job, id, now=3.0))
+            assert job_of(catalog, file, "preview").state == "queued"
 
 
 class TestSending:
