@@ -19,6 +19,9 @@ class AsSaid:
     def concerns(self, space: str) -> bool:
         return True
 
+    def holds(self, space: str) -> bool:
+        return True
+
     def orders(self, file: File) -> list[Order]:
         return [Order(step) if isinstance(step, str) else an_order(step[0], **step[1]) for step in file.metadata.get("steps", ())]
 

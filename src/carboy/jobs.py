@@ -47,6 +47,9 @@ class Plan(Protocol):
     def concerns(self, space: str) -> bool:
         """Whether anything is ordered for any file of this space."""
 
+    def holds(self, space: str) -> bool:
+        """Whether any of that holds a content back."""
+
     def orders(self, file: File) -> Sequence[Order]:
         """What is ordered for the content that the file has just been given."""
 

@@ -104,6 +104,28 @@ class TestOrders:
         catalog.move_folder("other", "y/", Move("third", "z/"), now=5.0)
         assert [job.step for job in catalog.jobs_of(file.blob.id)] == ["digest", "scan", "preview"]
 
+    @pytest.mark.parametrize("way", ["alone", "in a folder", "out of the trash"])
+    def test_older_contents_that_come_from_another_space_go_through_what_holds_there(self, catalog: Catalog, way: str) -> None:
+        first = stored(catalog, "x/a", "digest", keep_versions=3)
+        put(catalog, "x/a", 2.0, keep_versions=3)
+        file = stored(catalog, "x/a", "scan", now=3.0, keep_versions=3)
+        other = stored(catalog, "x/b", "scan")
+        catalog.update_file(file.id, metadata={"steps": ["preview", ["digest", {"holds": True}], ["scan", {"holds": True}]]}, now=3.0)
+        if way == "alone":
+            assert catalog.move(file.id, Move("other", "y/a"), now=4.0).blob.held == 2
+        elif way == "in a folder":
+            catalog.move_folder("main", "x/", Move("other", "y/"), now=4.0)
+        else:
+            catalog.trash_file(file.id, now=4.0, expires_at=9.0)
+            assert catalog.restore(file.id, Move("other", "y/a"), now=5.0).blob.held == 2
+        now = catalog.file(file.id)
+        assert now and now.blob.held == 2
+        assert [older.blob.held for older in catalog.versions(file.id)] == [2, 2]
+        assert sorted(job.step for job in catalog.jobs_of(file.blob.id)) == ["digest", "preview", "scan"]
+        assert [(job.step, job.holds, job.space, job.file_id) for job in catalog.jobs_of(first.blob.id)] == [
+            (step, True, "other", file.id) for step in ("digest", "scan")]
+        assert [job.step for job in catalog.jobs_of(other.blob.id)] == ["scan"]
+
     def test_one_for_each_content_step_and_version(self, catalog: Catalog) -> None:
         file = stored(catalog, "a", "digest")
         again = catalog.order(file.id, [an_order("digest"), an_order("digest", version="2", args={"n": 1}, priority=3)], now=2.0, request="r")

@@ -415,6 +415,26 @@ def test_what_was_made_of_it_is_not_even_listed(house: Warehouse, state: str, gi
         who: ["160.webp"] if who in given else [] for who in listed}
 
 
+@pytest.mark.parametrize("way", ["a file", "a folder"])
+def test_older_contents_are_held_where_their_file_comes_to(make_workshop: Any, way: str) -> None:
+    workshop = make_workshop(spaces={"free": {"versions": 3}, "strict": {"hold": ["digest"], "versions": 3}})
+    services, bob = workshop.services, Principal("bob", "token", {"strict": frozenset({"read"})})
+    for data in (b"first", b"second", b"third"):
+        file = workshop.put("d/a", data, "free", owner="ann")
+    if way == "a file":
+        services.changes.move(TRUSTED, file, "d/a", space="strict")
+    else:
+        services.changes.move_folder(TRUSTED, "free", "d/", "d/", to_space="strict")
+    moved = services.files.get(bob, file.id)
+    for number in (1, 2, 3):
+        with pytest.raises(Pending) as error:
+            services.files.storage(bob, moved, services.files.version(moved, number))
+        assert error.value.facts["steps"] == ["digest"]
+    assert workshop.drain() == 3
+    for number in (1, 2, 3):
+        services.files.storage(bob, services.files.get(bob, file.id), services.files.version(moved, number))
+
+
 # --- the function itself ---
 
 

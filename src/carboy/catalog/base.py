@@ -116,7 +116,8 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
         Raises PreconditionFailed, PathConflict, Conflict (``on_conflict="refuse"``), and QuotaExceeded where the placements' ``limits``
         don't allow them, exactly, however many come at once. A replaced content becomes a version where ``keep_versions`` > 0 (oldest
         beyond that many go), else its blob is condemned. What the catalog's plan orders becomes jobs, here and wherever else a content
-        gets to a file, or a file into another space. A blob already known (by id) is locked and must not be condemned: raises NotFound.
+        gets to a file, or a file into another space; then what holds contents back is ordered for its older ones too.
+        A blob already known (by id) is locked and must not be condemned: raises NotFound.
         So a copy is a placement of
         the same blob. Folder sums and usage change with it. ``by`` is entered in the audit log, here and below, in the same transaction
         (file.create, file.replace); without it nothing is.

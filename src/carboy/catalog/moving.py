@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, l
 from carboy.catalog import auditing, rows
 from carboy.catalog.base import Move
 from carboy.catalog.contents import drop_blobs, lock_blob, older_of
-from carboy.catalog.files import BY_ID_LOCKED, by_id
-from carboy.catalog.ordering import plan_jobs
+from carboy.catalog.files import BY_ID_LOCKED, by_id, versions_of
+from carboy.catalog.ordering import enter_orders, plan_jobs
 from carboy.catalog.paths import inside
 from carboy.catalog.placing import current, make_way, mark_unread
 from carboy.catalog.sessions import Session
@@ -88,8 +88,21 @@ def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...]
 
 
 def plan_there(session: Session, plan: Plan | None, came: Iterable[File], now: float, by: Act | None) -> list[File]:
-    """Files that came from another space go through the steps of this one. As they are held back now."""
-    return [plan_jobs(session, plan, file, now, by)[0] if plan and lock_blob(session, file.blob.id) else file for file in came]
+    """Files that came from another space go through the steps of this one, their older contents through those that hold. As they are held
+    back now."""
+    if plan is None:
+        return list(came)
+    contents = [(file, True) for file in came]
+    contents += [(replace(file, blob=older.blob, media_type=older.media_type), False) for file, _ in contents if plan.holds(file.space)
+                 for older in versions_of(session, file.id)]
+    there = []
+    for file, is_current in sorted(contents, key=lambda content: content[0].blob.id):  # in one order, so that no two wait for each other
+        blob = lock_blob(session, file.blob.id)
+        if is_current:
+            there.append(plan_jobs(session, plan, file, now, by)[0] if blob else file)
+        elif blob and (orders := [one for one in plan.orders(file) if one.holds]):
+            enter_orders(session, file, orders, now, by.request if by else "")
+    return there
 
 
 def all_unread(session: Session, where: Mapping[str, str]) -> None:

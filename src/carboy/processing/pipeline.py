@@ -55,6 +55,10 @@ class Pipeline:
     def concerns(self, space: str) -> bool:
         return bool(self._by_space.get(space))
 
+    def holds(self, space: str) -> bool:
+        rules = self._settings.spaces.get(space)
+        return bool(rules and rules.hold)
+
     def orders(self, file: File) -> Sequence[Order]:
         steps = self._by_space.get(file.space)
         return [self.order(step, file.space) for step in steps if takes(step, file)] if steps else ()
