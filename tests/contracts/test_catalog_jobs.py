@@ -692,10 +692,10 @@ class TestTheLog:
 
     def test_a_wrong_cursor(self, catalog: Catalog) -> None:
         put(catalog, "a")
-        for wrong in ("", "x", "1.2.3", "-1", "9" * 30):
+        for wrong in ("", "x", "1.2.3", "-1", "9" * 30, str(2**63), f"1.{2**63}", f"{2**63}.1"):
             with pytest.raises(InvalidRequest):
                 catalog.happened(wrong)
-        for other in ("5", "5.5"):
+        for other in ("5", "5.5", str(2**63 - 1), f"{2**63 - 1}.{2**63 - 1}"):
             assert catalog.happened(other)[0] is not None
 
     def test_nothing_comes_to_stand_before_a_cursor(self, catalog: Catalog) -> None:

@@ -54,7 +54,7 @@ def happened(session: Session, after: str, limit: int) -> tuple[list[Happening],
 def _numbers(cursor: str, count: int) -> list[int]:
     """The numbers of a cursor. One of another database begins at the oldest."""
     parts = cursor.split(".")
-    if not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts) or len(parts) > 2:
+    if not all(part.isascii() and part.isdigit() and len(part) < 20 and int(part) < 2**63 for part in parts) or len(parts) > 2:
         raise InvalidRequest("this is no place in the log; leave it out to begin with what happens next", cursor=cursor)
     return [int(part) for part in parts] if len(parts) == count else [0] * count
 
