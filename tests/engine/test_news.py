@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -86,6 +87,23 @@ def test_one_goes_on_after_any_place(catalog: Catalog, news: News) -> None:
         with news.listen(one.cursor) as again:
             put(catalog, f"more{at}")
             assert hear(again, 9 - at)[:8 - at] == [str(number) for number in range(at + 1, 9)]
+
+
+def test_a_place_has_the_time_of_what_was_heard_until_all_is(catalog: Catalog, news: News, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after it may be as old as that."""
+    monkeypatch.setattr(module, "_PAGE", 1)
+    began, start = time.time(), catalog.latest()
+    put(catalog, "a", 1000.0)
+    put(catalog, "b", 2000.0)
+    with news.listen(start, at=500.0) as listener:
+        assert listener.at == 500.0
+        assert (hear(listener, 1), listener.at) == (["a"], 1000.0)
+        assert (hear(listener, 1), listener.at) == (["b"], 2000.0)
+        eventually(lambda: not listener.hear(0.1).happenings and listener.at >= began)
+        put(catalog, "c", began + 1)
+        assert (hear(listener, 1), listener.at) == (["c"], began + 1)
+    with news.listen() as listener:
+        assert listener.at >= began
 
 
 def test_nothing_runs_while_nobody_listens(catalog: Catalog, news: News, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from urllib.parse import urlencode
 
 import pytest
 import wire
+from catalogs import put
 from fixtures_gates import CONFIG, Gated
 from fixtures_postgres import PostgresServer
 from fixtures_server import eventually
@@ -276,7 +278,7 @@ def test_who_was_away_too_long_is_told_so(gated: Gated, place: str) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("place", ["x", "1", "-", "1-2-3", "1.2.3-4", "9" * 60, "1-" + "9" * 30, "٣-1"])
+@pytest.mark.parametrize("place", ["x", "1", "-", "1-2-3", "1.2.3-4", "9" * 60, "1-" + "9" * 30, "٣-1", f"{2**63}-999999999999", f"1.{2**63}-999999999999"])
 def test_what_is_no_place_is_refused(gated: Gated, place: str) -> None:
     answer = gated.ask("GET", f"/api/v1/events?{urlencode({'last_event_id': place})}")
     assert (answer.status, answer.json()["code"]) == (400, "invalid_request")
@@ -403,6 +405,29 @@ def services(tmp_path: Path) -> Iterator[Services]:
 def environ(**more: Any) -> dict[str, Any]:
     return {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/v1/events", "QUERY_STRING": "", "SERVER_NAME": "test", "SERVER_PORT": "80",
             "wsgi.url_scheme": "http", "wsgi.multithread": True, "REMOTE_ADDR": "127.0.0.1", **more}
+
+
+def test_a_place_that_was_told_late_is_as_old_as_it_is(services: Services) -> None:
+    """Who goes on from the log of the day before yesterday and breaks off is told that what followed there is forgotten."""
+    def resumed(last_id: str) -> tuple[str, Iterator[bytes]]:
+        body = iter(Application(services)(environ(HTTP_LAST_EVENT_ID=last_id), lambda *_: None))
+        return next(body).decode(), body
+
+    begun = next(iter(Application(services)(environ(), lambda *_: None))).decode()
+    first, now = begun.partition("id: ")[2].strip(), time.time()
+    hours = {"one": 40, "two": 39, "three": 1}
+    for path, ago in hours.items():
+        put(services.catalog, path, now - ago * 3600)
+    told, body = resumed(first)
+    assert "reset" not in told and f"id: {first}\n" in told
+    text = ""
+    while '"three"' not in text:
+        text += next(body).decode()
+    ids = re.findall("id: (.*)\nevent: file.create", text)
+    assert [int(id.rpartition("-")[2]) for id in ids] == [int(now - ago * 3600) for ago in hours.values()]
+    services.catalog.purge(now=now, audit_before=now - 24 * 3600, log_before=now - 24 * 3600)
+    assert "event: reset" in resumed(ids[0])[0]
+    assert "reset" not in resumed(ids[2])[0]
 
 
 def test_something_is_said_from_time_to_time(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,15 +63,18 @@ class News:
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._base = self._cursor = ""
+        self._settled_at = 0.0
         self._kept: list[Happening] = []
         self._places: list[tuple[int, ...]] = []
         self._running: dict[str, tuple[int, Job]] = {}
         self._round = self._moved = 0
 
-    def listen(self, after: str | None = None, *, progress: bool = False) -> Listener:
-        """A listener, to be closed, who hears what happens after that place in the log, or from now on; and with ``progress`` how far
-        running jobs are."""
-        listener = Listener(self, self._catalog.latest() if after is None else after, progress)
+    def listen(self, after: str | None = None, *, at: float = 0.0, progress: bool = False) -> Listener:
+        """A listener, to be closed, who hears what happens after that place in the log, where nothing older than ``at`` is, or from now on;
+        and with ``progress`` how far running jobs are."""
+        if after is None:
+            at = time.time()
+        listener = Listener(self, self._catalog.latest() if after is None else after, at, progress)
         with self._changed:
             self._listeners.add(listener)
             self._go_on()
@@ -144,9 +147,11 @@ class News:
         first = bisect_right(self._places, listener.place)
         found = self._kept[first:first + _PAGE]
         if found:
-            listener.stand(found[-1].cursor)
+            listener.stand(found[-1].cursor, found[-1].at)
         elif self._cursor and place_in_log(self._cursor) > listener.place:
             listener.stand(self._cursor)
+        if self._cursor and listener.place >= place_in_log(self._cursor):
+            listener.at = max(listener.at, self._settled_at)
         return found
 
     def _progress_since(self, listener: Listener) -> list[Job]:
@@ -156,7 +161,7 @@ class News:
     def _read(self, listener: Listener, base: str) -> Sequence[Happening]:
         """From the catalog. Where nothing more is there, nothing is missing before ``base`` either."""
         found, cursor = self._catalog.happened(listener.cursor, limit=_PAGE)
-        listener.stand(base if cursor == listener.cursor else cursor)
+        listener.stand(base if cursor == listener.cursor else cursor, found[-1].at if found else None)
         return [_slim(one) for one in found]
 
     # --- following ---
@@ -164,6 +169,7 @@ class News:
     def _go_on(self) -> None:
         if (self._thread is None or not self._thread.is_alive()) and not self._stopped:
             self._base = self._cursor = ""
+            self._settled_at = 0.0
             self._kept, self._places, self._running = [], [], {}
             self._thread = threading.Thread(target=self._follow, name="news", daemon=True)
             self._thread.start()
@@ -196,14 +202,17 @@ class News:
     def _look(self, progress: bool) -> None:
         """Progress first: what is in the log by then has ended later."""
         running = self._catalog.jobs(JobFilter(states=("running",)), limit=_RUNNING)[0] if progress else None
-        if not self._cursor:
+        began, before = time.time(), self._cursor
+        if not before:
             found: Sequence[Happening] = ()
             cursor = self._catalog.latest()
         else:
-            found, cursor = self._catalog.happened(self._cursor, limit=_PAGE * 5)
+            found, cursor = self._catalog.happened(before, limit=_PAGE * 5)
             found = [_slim(one) for one in found]
         with self._changed:
             self._keep(found, cursor)
+            if cursor == before or not before:
+                self._settled_at = began
             fresh = running is not None and self._note(running)
             if found or fresh:
                 self._changed.notify_all()
@@ -229,13 +238,15 @@ class News:
 
 
 class Listener:
-    """Somebody's place in the news; a context manager. For one thread, but for :meth:`close`."""
+    """Somebody's place in the news; a context manager. For one thread, but for :meth:`close`. What comes after it happened ``at`` this
+    time or later, but for transactions that take their time and clocks that differ."""
 
-    def __init__(self, news: News, cursor: str, progress: bool) -> None:
+    def __init__(self, news: News, cursor: str, at: float, progress: bool) -> None:
         self._news = news
         self.progress = progress
         self.round = 0
         self.ended = False
+        self.at = at
         self.stand(cursor)
 
     def __enter__(self) -> Listener:
@@ -248,9 +259,11 @@ class Listener:
         """What is new, as soon as there is any; nothing after so many seconds. Raises CatalogUnavailable where it has to be read there."""
         return self._news._next(self, seconds)
 
-    def stand(self, cursor: str) -> None:
+    def stand(self, cursor: str, at: float | None = None) -> None:
         self.cursor = cursor
         self.place = place_in_log(cursor)
+        if at is not None:
+            self.at = at
 
     @property
     def stopped(self) -> bool:

@@ -33,6 +33,8 @@ _LOOK = 1.0
 _PROVE_AGAIN = 3.0
 _USERS_LIFE = 60.0
 """Seconds after which one of an application's users is to ask again: only a request tells whether they are still signed in."""
+_SKEW = 30.0
+"""Seconds by which clocks may differ, and an event be entered after it happened."""
 _PIECE = 64 * 2**10
 _RETRY = 2000
 _ID = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,19})?)-([0-9]{1,12})", re.ASCII)
@@ -50,28 +52,29 @@ def stream(call: Call) -> Response:
     services = call.services
     watch = Watch(call.principal, wish, services.settings, services.files, services.catalog)
     watch.begin()
-    after, lost = _place(call, call.header("Last-Event-ID") or asked.last_event_id)
+    after, at, lost = _place(call, call.header("Last-Event-ID") or asked.last_event_id)
     if call.method == "HEAD":
         return Response(None, 200, _HEADERS)
     set_idle_limit(call.environ, services.settings.send_idle)
-    return Response(_Stream(call, watch, after, lost), 200, _HEADERS, direct_passthrough=True)
+    return Response(_Stream(call, watch, after, at, lost), 200, _HEADERS, direct_passthrough=True)
 
 
-def _place(call: Call, last: str | None) -> tuple[str | None, bool]:
-    """Where in the log to go on, and whether what came before may be forgotten. Raises InvalidRequest."""
+def _place(call: Call, last: str | None) -> tuple[str | None, float, bool]:
+    """Where in the log to go on, of which time that is, and whether what came before may be forgotten. Raises InvalidRequest."""
     if not last:
-        return None, False
+        return None, 0.0, False
     match = _ID.fullmatch(last)
     if not match:
         raise InvalidRequest("Last-Event-ID is the id of an event of this server", field="Last-Event-ID")
-    kept = time.time() - int(match[2]) < call.services.settings.event_expiry
-    return (match[1], False) if kept and call.services.news.is_known(match[1]) else (None, True)
+    at = float(match[2])
+    kept = time.time() - at + _SKEW < call.services.settings.event_expiry
+    return (match[1], at, False) if kept and call.services.news.is_known(match[1]) else (None, 0.0, True)
 
 
 class _Stream:
     """The body of the answer."""
 
-    def __init__(self, call: Call, watch: Watch, after: str | None, lost: bool) -> None:
+    def __init__(self, call: Call, watch: Watch, after: str | None, at: float, lost: bool) -> None:
         """Raises Busy."""
         self._call = call
         self._watch = watch
@@ -79,7 +82,8 @@ class _Stream:
         self._open = ExitStack()
         self._open.enter_context(place(call))
         try:
-            self._listener: Listener = self._open.enter_context(call.services.news.listen(after, progress=watch.wish.takes(PROGRESS)))
+            self._listener: Listener = self._open.enter_context(
+                call.services.news.listen(after, at=at, progress=watch.wish.takes(PROGRESS)))
         except BaseException:
             self._open.close()
             raise
@@ -99,14 +103,14 @@ class _Stream:
                     yield piece
                     sent_at = time.monotonic()
                 if time.monotonic() - sent_at >= HEARTBEAT:
-                    yield f": all is well\nid: {self._id(self._listener.cursor)}\n\n".encode()
+                    yield f": all is well\nid: {self._reached()}\n\n".encode()
                     sent_at = time.monotonic()
                 if not self._call.environ.get("wsgi.multithread", True) and not heard.happenings:
                     return  # the process does nothing else meanwhile: the client asks again
 
     def _beginning(self) -> str:
         reset = "event: reset\ndata: {}\n" if self._lost else ""
-        return f"retry: {_RETRY}\n{reset}id: {self._id(self._listener.cursor)}\n\n"
+        return f"retry: {_RETRY}\n{reset}id: {self._reached()}\n\n"
 
     def _hear(self) -> Heard:
         try:
@@ -148,12 +152,16 @@ class _Stream:
     def _event(self, happening: Happening) -> str:
         told = self._watch.told(happening)
         data: dict[str, Any] = {**told, "at": instant(told["at"])}
-        id = f"id: {self._id(happening.cursor)}\n" if happening.cursor else ""
+        id = f"id: {_id(happening.cursor, happening.at)}\n" if happening.cursor else ""
         return f"{id}event: {happening.kind}\ndata: {json.dumps(data, default=dict)}\n\n"
 
-    def _id(self, cursor: str) -> str:
-        """A place in the log, and when it was told: so it is known later whether what follows is still kept."""
-        return f"{cursor}-{int(time.time())}"
+    def _reached(self) -> str:
+        return _id(self._listener.cursor, self._listener.at)
+
+
+def _id(cursor: str, at: float) -> str:
+    """A place in the log, and when that was: so it is known later whether what follows is still kept."""
+    return f"{cursor}-{int(min(at, time.time()))}"
 
 
 def _pieces(events: Iterable[str]) -> Iterator[bytes]:
