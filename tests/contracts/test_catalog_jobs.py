@@ -291,7 +291,7 @@ class TestEnding:
         assert not catalog.finish_job(old, Outcome({"by": "first"}, [made(old, "x")]), now=5.0)
         assert not catalog.fail_job(old, "no", now=5.0, due_at=None)
         assert not catalog.release_job(old, now=5.0)
-        assert catalog.report_jobs([(old.job.id, old.job.fence, 0.5, "")], now=5.0) == {old.job.id}
+        assert catalog.report_jobs([(old.job.id, old.job.fence, 0.5, "")], now=5.0) == {(old.job.id, old.job.fence)}
         assert catalog.finish_job(new, Outcome({"by": "second"}), now=6.0)
         assert job_of(catalog, file).result == {"by": "second"} and catalog.derived(file.blob.id) == []
 
@@ -325,7 +325,7 @@ class TestEnding:
         file = stored(catalog, "a", "digest")
         claim = claimed(catalog, worker)
         catalog.delete_file(file.id, now=3.0)
-        assert catalog.report_jobs([(claim.job.id, claim.job.fence, 0.5, "")], now=3.0) == {claim.job.id}
+        assert catalog.report_jobs([(claim.job.id, claim.job.fence, 0.5, "")], now=3.0) == {(claim.job.id, claim.job.fence)}
         assert not catalog.finish_job(claim, Outcome(derived=[made(claim, "x")]), now=4.0)
         assert catalog.derived(file.blob.id) == [] and catalog.counts()["blobs"] == 0
 
@@ -350,6 +350,17 @@ class TestEnding:
         assert catalog.report_jobs([(claim.job.id, claim.job.fence, 0.25, "reading")], now=3.0) == set()
         assert (job_of(catalog, file).progress, job_of(catalog, file).phrase) == (0.25, "reading")
         assert catalog.report_jobs([], now=3.0) == set()
+
+    def test_progress_of_two_claims_of_one_job(self, catalog: Catalog, worker: Instance) -> None:
+        """Who ran it before it was cancelled and tried again is told; who runs it now is not, and tells how far it is."""
+        file = stored(catalog, "a", "digest")
+        old = claimed(catalog, worker)
+        catalog.cancel_job(old.job.id, now=3.0)
+        catalog.retry_job(old.job.id, now=4.0)
+        new = claimed(catalog, worker, now=5.0)
+        reports = [(one.job.id, one.job.fence, one.job.fence / 10, "") for one in (new, old)]
+        assert catalog.report_jobs(reports, now=6.0) == {(old.job.id, old.job.fence)}
+        assert job_of(catalog, file).progress == new.job.fence / 10
 
     def test_quarantine_stays(self, catalog: Catalog, worker: Instance) -> None:
         file = stored(catalog, "a", "scan", "digest")
@@ -405,7 +416,7 @@ class TestByHand:
         stored(catalog, "a", "digest")
         claim = claimed(catalog, worker)
         assert catalog.cancel_job(claim.job.id, now=3.0, by=ANN).state == "cancelled"
-        assert catalog.report_jobs([(claim.job.id, claim.job.fence, 0.5, "")], now=3.0) == {claim.job.id}
+        assert catalog.report_jobs([(claim.job.id, claim.job.fence, 0.5, "")], now=3.0) == {(claim.job.id, claim.job.fence)}
         assert not catalog.finish_job(claim, Outcome(), now=4.0)
         assert catalog.cancel_job(claim.job.id, now=5.0).state == "cancelled"
         assert catalog.retry_job(claim.job.id, now=6.0).state == "queued"

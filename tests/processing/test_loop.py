@@ -169,6 +169,44 @@ def test_a_loop_that_ends_waits_for_its_jobs_and_then_has_them_queued_again(make
     assert (job.state, job.attempts) == (("done", 1) if patience else ("queued", 0))
 
 
+def test_each_of_two_attempts_at_one_job_is_looked_after(make_workshop: Make) -> None:
+    """The job was cancelled and tried again, and its first attempt hasn't noticed yet."""
+    begun: list[Context] = []
+    leave = [threading.Event(), threading.Event()]
+
+    @step("deaf", spaces=[])
+    def deaf(context: Context) -> None:
+        begun.append(context)
+        leave[len(begun) - 1].wait(LIMIT)
+        context.check()
+
+    workshop = make_workshop(deaf)
+    file = ordered(workshop, step="deaf")
+    runner, catalog = workshop.services.runner, workshop.services.catalog
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            first = threads.submit(runner.run, claimed(workshop))
+            assert eventually(lambda: len(begun) == 1)
+            id = catalog.cancel_job(workshop.job(file, "deaf").id, now=workshop.now).id
+            catalog.retry_job(id, now=workshop.now)
+            second = threads.submit(runner.run, claimed(workshop))
+            assert eventually(lambda: len(begun) == 2)
+            runner.look_after()
+            assert [one.cancelled for one in begun] == [True, False]
+            leave[0].set()
+            assert first.result(LIMIT) is None
+            begun[1].progress(0.5)
+            runner.look_after()
+            assert workshop.job(file, "deaf").progress == 0.5
+            runner.stop_all("it is enough")
+            assert begun[1].cancelled
+            leave[1].set()
+            assert second.result(LIMIT) == "queued"
+        finally:
+            for event in leave:
+                event.set()
+
+
 # --- the deliverer ---
 
 

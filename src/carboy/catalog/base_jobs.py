@@ -39,9 +39,9 @@ class Jobs(Protocol):
         its own, until it ends or its instance is taken for dead. Raises StorageFailed if the
         instance was taken for dead."""
 
-    def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[str]:
-        """Note progress and phrase of claimed jobs: ``(id, fence, progress, phrase)``. The ids of those whose claim is no more: cancelled,
-        gone with their content, or somebody else's."""
+    def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[tuple[str, int]]:
+        """Note progress and phrase of claimed jobs: ``(id, fence, progress, phrase)``. The ``(id, fence)`` of each claim that is no more:
+        its job was cancelled, is gone with its content, or is claimed anew."""
 
     def finish_job(self, claim: Claim, outcome: Outcome, *, now: float) -> bool:
         """The job is done, and what it came to is the content's: all in one transaction. Jobs that waited for it are queued. False, and

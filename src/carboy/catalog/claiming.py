@@ -87,8 +87,8 @@ def _claimed(session: Session, was: Job, instance: str, now: float) -> Claim:
     return Claim(job, rows.blob_of(row), file if file and file.blob.id == job.blob_id else None, results)
 
 
-def report(session: Session, reports: Sequence[tuple[str, int, float, str]]) -> set[str]:
-    return {id for id, fence, progress, phrase in sorted(reports)
+def report(session: Session, reports: Sequence[tuple[str, int, float, str]]) -> set[tuple[str, int]]:
+    return {(id, fence) for id, fence, progress, phrase in sorted(reports)
             if not session.run(_REPORT, job=id, at_fence=fence, share=progress, words=phrase)}
 
 

@@ -47,7 +47,7 @@ class SqlJobs(SqlLeasing):
                    limit: int = 1) -> list[Claim]:
         return self._write_fenced([instance], lambda session: claiming.claim(session, instance, now, steps, queues, id, limit))
 
-    def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[str]:
+    def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[tuple[str, int]]:
         return self._database.write(lambda session: claiming.report(session, reports)) if reports else set()
 
     def finish_job(self, claim: Claim, outcome: Outcome, *, now: float) -> bool:

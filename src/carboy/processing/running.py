@@ -64,7 +64,8 @@ class Runner:
         self._ended = ended
         self._meter = meter
         self._lock = threading.Lock()
-        self._running: dict[str, Attempt] = {}
+        self._running: set[Attempt] = set()
+        """Of one job there may be several: one that is no more ours, and hasn't noticed yet, and the next."""
         self._owed: list[Claim] = []
         """What ended, and the catalog couldn't be told: another attempt is to follow."""
 
@@ -93,7 +94,7 @@ class Runner:
     def look_after(self) -> None:
         """Tell the catalog how far each is, and stop those whose claim is no more, or whose time is over. Raises nothing."""
         with self._lock:
-            running = list(self._running.values())
+            running = list(self._running)
         now = time.monotonic()
         for attempt in running:
             if now > attempt.deadline:
@@ -103,7 +104,7 @@ class Runner:
     def stop_all(self, why: str) -> None:
         """What is under way ends as soon as it notices."""
         with self._lock:
-            for attempt in self._running.values():
+            for attempt in self._running:
                 attempt.cancel(why)
 
     # --- inside ---
@@ -112,7 +113,7 @@ class Runner:
         reports = [(one.job.id, one.job.fence, one.share, one.phrase) for one in running]
         gone = self._catalog.report_jobs(reports, now=self._clock())
         for attempt in running:
-            if attempt.job.id in gone:
+            if (attempt.job.id, attempt.job.fence) in gone:
                 attempt.cancel("the job is not ours any more")
 
     def _settle_owed(self) -> None:
@@ -133,7 +134,7 @@ class Runner:
         with Attachments(claim.job, storage, self._clock) as attachments:
             attempt = Attempt(claim, storage, self._spool, step.timeout, attachments)
             with self._lock:
-                self._running[claim.job.id] = attempt
+                self._running.add(attempt)
             try:
                 outcome = self._outcome(step, attempt, attachments)
             except Cancelled as error:
@@ -142,7 +143,7 @@ class Runner:
                 return self._went_wrong(claim, step, error)
             finally:
                 with self._lock:
-                    self._running.pop(claim.job.id, None)
+                    self._running.discard(attempt)
             attachments.kept()
             return self._finish(claim, outcome)
 
