@@ -11,7 +11,7 @@ import pytest
 from catalogs import a_blob, an_order, an_upload, at, begin, note, of, put, together
 
 from carboy.catalog.base import Catalog, Move
-from carboy.errors import Conflict, InvalidRequest, NotFound, StorageFailed
+from carboy.errors import Conflict, InvalidRequest, NotFound, Pending, StorageFailed
 from carboy.jobs import Claim, Derived, Job, JobFilter, Outcome
 from carboy.model import Act, File, Instance, Publication, Span, new_id
 
@@ -125,6 +125,30 @@ class TestOrders:
         assert [(job.step, job.holds, job.space, job.file_id) for job in catalog.jobs_of(first.blob.id)] == [
             (step, True, "other", file.id) for step in ("digest", "scan")]
         assert [job.step for job in catalog.jobs_of(other.blob.id)] == ["scan"]
+
+    def test_what_is_held_back_goes_to_another_space_only_where_it_is_to(self, catalog: Catalog) -> None:
+        """Whatever has become its content since somebody looked, or one of its older ones."""
+        holding = ["digest", {"holds": True}]
+        older = stored(catalog, "x/a", holding, keep_versions=2)
+        file = stored(catalog, "x/a", "scan", keep_versions=2)
+        other = stored(catalog, "x/b", holding)
+        stored(catalog, "y", holding)
+        stored(catalog, "x/c", holding, blob=a_blob(quarantine="bad"))
+        held = catalog.pending("main", "x/")
+        assert {(one.id, one.blob.id) for one in held} == {(file.id, older.blob.id), (other.id, other.blob.id)}
+        assert [one.blob.id for one in catalog.pending("main", "x/a")] == [older.blob.id]
+        assert catalog.pending("main", "x") == catalog.pending("other", "x/") == []
+        for allowed in ([], [other.blob.id]):
+            with pytest.raises(Pending) as error:
+                catalog.move(file.id, Move("other", "a", pending=allowed), now=2.0)
+            assert error.value.facts["steps"] == ["digest"]
+            with pytest.raises(Pending):
+                catalog.move_folder("main", "x/", Move("other", "x/", pending=allowed), now=2.0)
+        assert catalog.file(file.id) == file
+        catalog.move(file.id, Move("main", "x/d", pending=[]), now=3.0)
+        catalog.move(file.id, Move("other", "a", pending=[older.blob.id]), now=3.0)
+        assert catalog.move_folder("main", "x/", Move("other", "x/", pending=[other.blob.id]), now=3.0) == 2
+        catalog.move(file.id, Move("main", "a"), now=4.0)
 
     def test_one_for_each_content_step_and_version(self, catalog: Catalog) -> None:
         file = stored(catalog, "a", "digest")

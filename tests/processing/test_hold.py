@@ -309,7 +309,9 @@ def test_everything_but_the_bytes_stays_possible(house: Warehouse, state: str) -
     version, = house.ask("bob", "GET", f"{one}/versions").json()["versions"]
     assert (listed["status"], version["status"], version["quarantine"]) == (state, state, reason)
     assert house.ask("bob", "PATCH", one, value={"tags": ["odd"]}).json()["tags"] == ["odd"]
-    moved = house.ask("bob", "POST", f"{one}/move", value={"path": "a.txt", "space": "small", "on_conflict": "replace"})
+    assert house.ask("bob", "POST", f"{one}/move", value={"path": f"{folder}/b.txt"}).status == 200
+    mover = "bob" if state == "quarantined" else "ann"
+    moved = house.ask(mover, "POST", f"{one}/move", value={"path": "a.txt", "space": "small", "on_conflict": "replace"})
     assert (moved.status, moved.json()["status"]) == (200, state), "it goes with the content into spaces that hold nothing"
     must_be_refused(house.ask("bob", "GET", "/files/small/a.txt"), state)
     assert house.ask("bob", "DELETE", one).status == 204
@@ -413,6 +415,42 @@ def test_what_was_made_of_it_is_not_even_listed(house: Warehouse, state: str, gi
     listed = {who: house.ask(who, "GET", f"/api/v1/files/{file['id']}/derived").json()["derived"] for who in ("ann", "bob", "reader")}
     assert {who: [one["name"] for one in found] for who, found in listed.items()} == {
         who: ["160.webp"] if who in given else [] for who in listed}
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("way", ["a file", "a folder"])
+def test_who_is_not_given_it_takes_it_nowhere(make_workshop: Any, way: str, older: bool) -> None:
+    """Not to a space of its own, where it would be given it. What is in quarantine is given nobody there either."""
+    workshop = make_workshop(spaces={"inbox": {"hold": ["digest"], "versions": 3}, "team": {"versions": 3}})
+    services, catalog = workshop.services, workshop.services.catalog
+    everything = frozenset({"read", "write", "delete"})
+    bob = Principal("bob", "token", {"inbox": everything, "team": frozenset({"admin"})})
+    ann = Principal("ann", "token", {"inbox": everything, "team": everything})
+    file = workshop.put("d/a", b"guarded", "inbox", owner="ann")
+    job = workshop.job(file, "digest")
+    if older:
+        file = workshop.put("d/a", b"harmless", "inbox", owner="ann")
+        claim, = catalog.claim_jobs(services.leases.instance(), now=workshop.now, steps=["digest"], id=workshop.job(file, "digest").id)
+        assert catalog.finish_job(claim, Outcome(), now=workshop.now)
+
+    def move(who: Principal, here: str, there: str) -> None:
+        if way == "a file":
+            services.changes.move(who, services.files.get(who, file.id), "d/a", space=there)
+        else:
+            services.changes.move_folder(who, here, "d/", "d/", to_space=there)
+
+    with pytest.raises(Pending) as error:
+        move(bob, "inbox", "team")
+    assert error.value.facts["steps"] == ["digest"] and workshop.file("d/a", "inbox").id == file.id
+    services.changes.move(bob, services.files.get(bob, file.id), "d/b")
+    services.changes.move(bob, services.files.get(bob, file.id), "d/a")
+    move(ann, "inbox", "team")
+    move(bob, "team", "inbox")
+    claim, = catalog.claim_jobs(services.leases.instance(), now=workshop.now, steps=["digest"], id=job.id)
+    assert catalog.finish_job(claim, Outcome(quarantine=SIGNATURE), now=workshop.now)
+    move(bob, "inbox", "team")
+    with pytest.raises(Quarantined):
+        services.files.storage(bob, workshop.file("d/a", "team"), services.files.version(workshop.file("d/a", "team"), 1))
 
 
 @pytest.mark.parametrize("way", ["a file", "a folder"])

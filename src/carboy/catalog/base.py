@@ -63,13 +63,15 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where a file or a folder goes: ``to`` is the whole new path, of a folder with its slash. ``limits`` are the new space's."""
+    """Where a file or a folder goes: ``to`` is the whole new path, of a folder with its slash. ``limits`` are the new space's. ``pending``
+    are the ids of the contents that go along to another space though they are held back; None lets all go."""
 
     space: str
     to: str
     on_conflict: OnConflict = "refuse"
     keep_versions: int = 0
     limits: Limits = Limits()
+    pending: Collection[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +146,16 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
         """The file, with its id, versions, tags and links, goes to another path, of another space too; its owner and times stay. Where
         there is a
         file: ``refuse`` raises Conflict, ``rename`` finds a free name, ``replace`` deletes that one (as delete_file). Moving to where it is
-        changes nothing. Raises NotFound, PathConflict, PreconditionFailed, QuotaExceeded. (file.move)"""
+        changes nothing. Raises NotFound, PathConflict, PreconditionFailed, QuotaExceeded, Pending. (file.move)"""
 
     def move_folder(self, space: str, folder: str, move: Move, *, now: float, by: Act | None = None) -> int:
         """Every file in ``folder`` goes along, in one transaction, however many they are, and so do the links to it and to folders within;
         how many. Raises NotFound for an empty folder, Conflict where there is a file or folder already at ``move.to``,
-        InvalidRequest for a folder into itself, QuotaExceeded. (folder.move)"""
+        InvalidRequest for a folder into itself, QuotaExceeded, Pending. (folder.move)"""
+
+    def pending(self, space: str, path: str) -> list[File]:
+        """What is held back, and not in quarantine, of the file at ``path``, or of all in that folder (with its slash), older contents
+        included: the file of each, with that content."""
 
     # --- the shelf: trash and staged files ---
     def trash_file(self, id: str, *, now: float, expires_at: float, etags: tuple[str, ...] | None = None,

@@ -11,14 +11,14 @@ from carboy.catalog import auditing, rows
 from carboy.catalog.base import Move
 from carboy.catalog.contents import drop_blobs, lock_blob, older_of
 from carboy.catalog.files import BY_ID_LOCKED, by_id, versions_of
-from carboy.catalog.ordering import enter_orders, plan_jobs
-from carboy.catalog.paths import inside
+from carboy.catalog.ordering import enter_orders, of_blob, plan_jobs
+from carboy.catalog.paths import after, inside
 from carboy.catalog.placing import current, make_way, mark_unread
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import blobs, files, folders, jobs, links, unread, versions
 from carboy.catalog.tallying import Tally, folders_of
 from carboy.catalog.texts import READING
-from carboy.errors import Conflict, InvalidName, InvalidRequest, NotFound
+from carboy.errors import Conflict, InvalidName, InvalidRequest, NotFound, Pending
 from carboy.jobs import Plan
 from carboy.model import Act, Condition, File
 
@@ -28,6 +28,10 @@ _RELOCATE = update(files).where(files.c.id == bindparam("file")).values(space=bi
 _DROP_FILE = delete(files).where(files.c.id == bindparam("file"))
 IN_FOLDER = (files.c.space == bindparam("from_space"), files.c.path >= bindparam("low"), files.c.path < bindparam("high"))
 """The files in the folder ``[low, high)``."""
+_HELD = (*IN_FOLDER, blobs.c.held > 0, blobs.c.quarantine.is_(None))
+_PENDING = (select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id).where(*_HELD)
+            .union_all(select(*rows.FILE).join_from(files, versions, versions.c.file_id == files.c.id)
+                       .join(blobs, versions.c.blob_id == blobs.c.id).where(*_HELD)))
 _MOVED = select(*rows.FILE).join_from(files, blobs, files.c.blob_id == blobs.c.id).where(*IN_FOLDER).order_by(blobs.c.id)
 _BY_OWNER = (select(files.c.owner, func.count(), func.sum(files.c.size), func.max(func.length(files.c.path)))
              .where(*IN_FOLDER).group_by(files.c.owner).order_by(files.c.owner))
@@ -81,10 +85,25 @@ def move(session: Session, id: str, to: Move, now: float, etags: tuple[str, ...]
     tally.limit(file.space, file.owner, to.limits)
     tally.settle(session)
     if file.space != old.space:
+        _let_along(session, to, file.path)
         file, = plan_there(session, plan, [file], now, by)
     auditing.enter(session, by, "file.move", at=now, space=file.space, path=file.path, file_id=file.id, owner=file.owner,
                    facts={"from_space": old.space, "from": old.path})
     return file
+
+
+def pending(session: Session, space: str, path: str) -> list[File]:
+    """See :meth:`carboy.catalog.base.Catalog.pending`."""
+    low, high = span_of(path) if path.endswith("/") else (path, after(path))
+    return [rows.file_of(row) for row in session.rows(_PENDING, from_space=space, low=low, high=high)]
+
+
+def _let_along(session: Session, to: Move, path: str) -> None:
+    """Raises Pending where something of what has come to ``path`` is held back, and isn't to go along."""
+    for file in pending(session, to.space, path) if to.pending is not None else ():
+        if file.blob.id not in (to.pending or ()):
+            steps = [job.step for job in of_blob(session, file.blob.id) if job.is_holding]
+            raise Pending("the file is held back until it is checked; try again later", steps=steps)
 
 
 def plan_there(session: Session, plan: Plan | None, came: Iterable[File], now: float, by: Act | None) -> list[File]:
@@ -179,6 +198,7 @@ def move_folder(session: Session, space: str, folder: str, to: Move, now: float,
         session.run(statement, **where, **there)
     _settle_folder(session, (space, folder), to, mine)
     if to.space != space:
+        _let_along(session, to, to.to)
         low, high = span_of(to.to)
         now_in = {"from_space": to.space, "low": low, "high": high}
         session.run(_MOVE_JOBS, **now_in)

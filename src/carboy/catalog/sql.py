@@ -193,6 +193,9 @@ class SqlCatalog(SqlFinding, SqlSwitching, SqlHooks):
     def versions(self, file_id: str) -> list[Version]:
         return self._database.read(lambda session: files.versions_of(session, file_id))
 
+    def pending(self, space: str, path: str) -> list[File]:
+        return self._database.read(lambda session: moving.pending(session, space, path))
+
     # --- uploads ---
 
     def create_upload(self, upload: Upload, *, reserve: Reservation | None = None, fence: Collection[str] = ()) -> Upload:

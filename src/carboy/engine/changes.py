@@ -1,14 +1,14 @@
 """What becomes of files once they are there: moved, copied, described, deleted, restored. Every call is authorised here.
 
 Paths are as the principal writes them. A move wants the rights to delete where the file is and to write where it goes, a copy to read and
-to write.
+to write. What is held back goes to another space only with who is given it.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,25 +52,27 @@ class Changes:
     def move(self, principal: Principal, file: File, path: str, *, space: str | None = None, on_conflict: OnConflict = "refuse",
              etags: tuple[str, ...] | None = None) -> File:
         """The file goes to ``path``, of another ``space`` where one is given, with its id, versions, tags and links. Raises PathConflict,
-        Conflict, PreconditionFailed, QuotaExceeded, and what the other space refuses: TooLarge, UnsupportedType."""
+        Conflict, PreconditionFailed, QuotaExceeded, and what the other space refuses: TooLarge, UnsupportedType. Pending where the
+        principal isn't given it, or an older content: in another space it could be."""
         self._authorise(principal, "delete", file)
         there = self._there(principal, file, space)
         to = there.home + clean_path(path)
         self._check(file, there, to)
-        return self._catalog.move(file.id, self._move(there, to, on_conflict), now=self._clock(), etags=etags,
+        move = replace(self._move(there, to, on_conflict), pending=self._along(principal, file.space, file.path, there))
+        return self._catalog.move(file.id, move, now=self._clock(), etags=etags,
                                   by=self._files.act(principal))
 
     def move_folder(self, principal: Principal, space: str, folder: str, to: str, *, to_space: str | None = None) -> int:
         """All that is in the folder, at any depth, at once; how many files. Raises NotFound for an empty one, Conflict where ``to`` is
-        there."""
+        there, and what :meth:`move` raises."""
         here, there = self._place(principal, "delete", space), self._place(principal, "write", to_space or space)
         old, new = here.home + _a_folder(folder), there.home + _a_folder(to)
         clean_path(new.removesuffix("/"))
         if there.space != here.space:
             for file in self._within(here, old):
                 self._check(file, there, new + file.path[len(old):])
-        return self._catalog.move_folder(here.space, old, self._move(there, new, "refuse"), now=self._clock(),
-                                         by=self._files.act(principal))
+        move = replace(self._move(there, new, "refuse"), pending=self._along(principal, here.space, old, there))
+        return self._catalog.move_folder(here.space, old, move, now=self._clock(), by=self._files.act(principal))
 
     def copy(self, principal: Principal, file: File, path: str, *, space: str | None = None, on_conflict: OnConflict = "refuse") -> Placed:
         """Another file of the same content, metadata and tags; no bytes are copied. Raises what :meth:`move` raises, and
@@ -224,6 +226,15 @@ class Changes:
         if rules.accept and not accepts(file.media_type, rules.accept, name):
             raise UnsupportedType(f"{name!r} is {file.media_type}; the space accepts {', '.join(rules.accept)}",
                                   detected=file.media_type, accepted=list(rules.accept))
+
+    def _along(self, principal: Principal, space: str, path: str, there: _Place) -> Collection[str] | None:
+        """The contents that are held back and go along to another space. Raises Pending unless the principal is given all of them."""
+        if there.space == space:
+            return None
+        held = self._catalog.pending(space, path)
+        for file in held:
+            self._files.check(principal, file)
+        return {file.blob.id for file in held}
 
     def _move(self, there: _Place, to: str, on_conflict: OnConflict) -> Move:
         return Move(there.space, to, on_conflict, there.rules.versions, limits.quotas(there.rules))
