@@ -90,7 +90,7 @@ def begun(workshop: Any, path: str, step: str, **args: Any) -> Any:
 
 def out_of_time(workshop: Any) -> None:
     """What runs has taken as long as it may."""
-    for attempt in list(workshop.services.runner._running.values()):
+    for attempt in list(workshop.services.runner._running):
         attempt.deadline = time.monotonic()
 
 

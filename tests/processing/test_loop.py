@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -167,6 +169,39 @@ def test_a_loop_that_ends_waits_for_its_jobs_and_then_has_them_queued_again(make
     thread.join(60)
     job = workshop.job(file, "long")
     assert (job.state, job.attempts) == (("done", 1) if patience else ("queued", 0))
+
+
+def test_a_loop_that_ends_goes_on_looking_after_its_jobs_and_no_more_often_than_before(make_workshop: Make) -> None:
+    going, done = threading.Event(), threading.Event()
+    looks: list[float] = []
+
+    @step("long", spaces=[])
+    def long(context: Context) -> None:
+        going.set()
+        assert done.wait(LIMIT)
+
+    workshop = make_workshop(long)
+    ordered(workshop, step="long")
+    runner = workshop.services.runner
+    look_after = runner.look_after
+
+    def look() -> None:
+        looks.append(time.monotonic())
+        look_after()
+
+    runner.look_after = look
+    loop = loop_of(workshop)
+    thread = threading.Thread(target=loop.run, args=(LIMIT,))
+    thread.start()
+    try:
+        assert going.wait(LIMIT)
+        loop.stop()
+        looks.clear()
+        assert eventually(lambda: len(looks) >= 3)
+    finally:
+        done.set()
+        thread.join(LIMIT)
+    assert min(after - before for before, after in pairwise(looks[:3])) > 0.4
 
 
 def test_each_of_two_attempts_at_one_job_is_looked_after(make_workshop: Make) -> None:

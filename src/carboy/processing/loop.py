@@ -39,6 +39,7 @@ class Loop:
         self._rests = rests
         self._clock = clock
         self._stopped = threading.Event()
+        self._over = threading.Event()
         self._under_way: set[Future[object]] = set()
         self._lock = threading.Lock()
         self._busy_at = time.monotonic()
@@ -122,7 +123,7 @@ class Loop:
 
     def _look_after(self) -> None:
         recover_at = 0.0
-        while not self._stopped.wait(_LOOK_AFTER) or self._under_way:
+        while not self._over.wait(_LOOK_AFTER):
             self._runner.look_after()
             if time.monotonic() >= recover_at:
                 recover_at = time.monotonic() + _RECOVER
@@ -142,6 +143,7 @@ class Loop:
         self._runner.stop_all("this worker ends")
         pool.shutdown(wait=False, cancel_futures=True)
         self._wait_a_little()
+        self._over.set()
         self._leases.close()
 
     def _wait_a_little(self) -> None:
