@@ -222,6 +222,15 @@ class TestClaims:
         assert claimed(catalog, worker, id=wanted.id).job.id == wanted.id
         assert catalog.claim_jobs(worker.id, now=2.0, steps=STEPS, id=wanted.id) == []
 
+    def test_one_by_its_id_where_the_clock_is_a_little_behind(self, catalog: Catalog, worker: Instance) -> None:
+        """Who sent the id went by another clock. Everybody else waits for his own, and so does a job that is to be tried again later."""
+        job = job_of(catalog, stored(catalog, "a", "digest", now=100.0))
+        assert catalog.claim_jobs(worker.id, now=99.1, steps=STEPS) == []
+        claim = claimed(catalog, worker, now=99.1, id=job.id)
+        assert catalog.fail_job(claim, "no", now=100.0, due_at=160.0)
+        assert catalog.claim_jobs(worker.id, now=158.9, steps=STEPS, id=job.id) == []
+        assert claimed(catalog, worker, now=159.1, id=job.id).job.attempts == 2
+
     def test_not_before_it_is_due_but_after_the_clock_was_set_back(self, catalog: Catalog, worker: Instance) -> None:
         stored(catalog, "a", "digest", now=100_000.0)
         claim = claimed(catalog, worker, now=100_000.0)

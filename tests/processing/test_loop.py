@@ -252,6 +252,16 @@ def test_a_job_that_is_delivered_is_run(make_workshop: Make) -> None:
     assert marked(workshop, file)
 
 
+@pytest.mark.parametrize("behind", [0.005, 0.9, 1.5])
+def test_a_job_that_is_delivered_is_run_where_the_clock_is_behind(make_workshop: Make, behind: float) -> None:
+    """That of the machine that ordered and sent it is ahead."""
+    workshop = make_workshop(mark)
+    file = ordered(workshop)
+    workshop.later(-behind)
+    assert workshop.services.deliverer.deliver(workshop.job(file, "mark").id) == "done"
+    assert marked(workshop, file)
+
+
 def test_one_that_is_delivered_many_times_at_once_runs_once(make_workshop: Make) -> None:
     workshop = make_workshop(mark)
     file = ordered(workshop)

@@ -35,9 +35,9 @@ class Jobs(Protocol):
     def claim_jobs(self, instance: str, *, now: float, steps: Collection[str], queues: Collection[str] = (), id: str | None = None,
                    limit: int = 1) -> list[Claim]:
         """Up to ``limit`` jobs that are due, of these steps (and queues, where any are named), or the one with this ``id``, are this
-        instance's to run: highest priority first, then those that are due for longest. Each has one claim at a time, with a fence of
-        its own, until it ends or its instance is taken for dead. Raises StorageFailed if the
-        instance was taken for dead."""
+        instance's to run: highest priority first, then those that are due for longest. One that is named may be due within a second: who
+        named it may have another clock. Each has one claim at a time, with a fence of its own, until it ends or its instance is taken for
+        dead. Raises StorageFailed if the instance was taken for dead."""
 
     def report_jobs(self, reports: Sequence[tuple[str, int, float, str]], *, now: float) -> set[tuple[str, int]]:
         """Note progress and phrase of claimed jobs: ``(id, fence, progress, phrase)``. The ``(id, fence)`` of each claim that is no more:

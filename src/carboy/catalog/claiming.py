@@ -19,7 +19,8 @@ from carboy.jobs import Claim, Job
 from carboy.model import Act
 
 SKEW = 1.0
-"""A job that was changed so many seconds after now was changed before somebody set the clock back: it is due at once."""
+"""A job that was changed so many seconds after now was changed before somebody set the clock back: it is due at once. Clocks may differ by
+less: whoever names a job was told that it is due, and may have it so much earlier by its own."""
 
 _PLACE = select(jobs.c.space, jobs.c.owner).where(jobs.c.id == bindparam("job"))
 _BLOB = select(*rows.BLOB).where(blobs.c.id == bindparam("blob"))
@@ -66,9 +67,10 @@ def due(session: Session, now: float, steps: Collection[str], queues: Collection
     asked, among_queues = padded(sorted(steps)), padded(sorted(queues)) if queues else []
     statement = (_due_locked if lock else _due)(len(asked), len(among_queues), id is not None)
     values = among_values([*asked, *among_queues])
+    later = now + SKEW
     if id is not None:
-        values["job"] = id
-    return [rows.job_of(row) for row in session.rows(statement, now=now, later=now + SKEW, count=limit, **values)]
+        values["job"], now = id, later
+    return [rows.job_of(row) for row in session.rows(statement, now=now, later=later, count=limit, **values)]
 
 
 def claim(session: Session, instance: str, now: float, steps: Collection[str], queues: Collection[str], id: str | None,
