@@ -11,8 +11,8 @@ import pytest
 
 from carboy.catalog.base import Catalog
 from carboy.engine.leases import Leases
-from carboy.errors import Interrupted, RangeBusy, StorageFailed
-from carboy.model import Instance, Key, key_for, new_id
+from carboy.errors import CatalogUnavailable, CommitUnknown, Interrupted, RangeBusy, StorageFailed
+from carboy.model import Instance, Key, Lease, key_for, new_id
 
 Process = Callable[..., Leases]
 
@@ -52,6 +52,20 @@ def falls_silent(leases: Leases) -> str:
     return id
 
 
+def unreleased(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """The catalog can't be asked the next so many times that a lease is released. Which ones were to be, from now on."""
+    asked, real = list[str](), catalog.release_lease
+
+    def release(id: str) -> None:
+        asked.append(id)
+        if len(asked) <= times:
+            raise CatalogUnavailable("the catalog could not be asked")
+        real(id)
+
+    monkeypatch.setattr(catalog, "release_lease", release)
+    return asked
+
+
 def test_ranges_that_overlap_are_held_by_one_and_others_by_others(process: Process, key: Key) -> None:
     first, second = process(), process()
     with first.hold("s3", key, 0, 10), second.hold("s3", key, 10, None):
@@ -83,6 +97,47 @@ def test_a_hold_reaches_further_unless_somebody_is_there(process: Process, key: 
             pass
         with pytest.raises(RangeBusy):
             hold.extend(21)
+
+
+def test_what_could_not_be_released_is_released_while_its_holder_lives_on(
+        process: Process, key: Key, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, other = process(), process()
+    asked, id = unreleased(catalog, monkeypatch, 4), holder.instance()
+    with holder.hold("s3", key, 0, 10), holder.hold("s3", key, 10, 20):
+        pass
+    until(lambda: not other.held("s3", key))
+    with other.hold("s3", key, 0, None):
+        pass
+    assert len(asked) > 4
+    assert holder.instance() == id
+
+
+def test_a_lease_that_may_have_been_taken_is_released_too(
+        process: Process, key: Key, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, take = process(), catalog.lease
+
+    def taken(lease: Lease) -> list[Lease]:
+        take(lease)
+        raise CommitUnknown("the answer was lost")
+
+    monkeypatch.setattr(catalog, "lease", taken)
+    asked = unreleased(catalog, monkeypatch, 2)
+    with pytest.raises(CommitUnknown), holder.hold("s3", key, 0, None):
+        pass
+    until(lambda: not holder.held("s3", key))
+    assert len(asked) > 2
+
+
+def test_nobody_releases_what_an_instance_held_that_is_gone(
+        process: Process, key: Key, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder, asked = process(), unreleased(catalog, monkeypatch, 1000)
+    with holder.hold("s3", key, 0, None):
+        pass
+    holder.close()
+    tried, id = len(asked), holder.instance()
+    until(lambda: any(one.id == id and one.beats > 1 for one in catalog.instances()))
+    assert len(asked) == tried
+    assert not holder.held("s3", key)
 
 
 def test_who_is_silent_for_long_is_taken_for_dead_and_what_it_held_is_free(process: Process, key: Key, catalog: Catalog) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,12 +35,14 @@ Asked = Callable[[Key, int, int | None], None]
 
 @dataclass(slots=True)
 class _Self:
-    """This process as others see it. ``safe_until`` is when, at the earliest, they may take it for dead, less some margin."""
+    """This process as others see it. ``safe_until`` is when, at the earliest, they may take it for dead, less some margin. ``owed`` are the
+    leases that could not be released yet: they go with the instance, or before."""
 
     id: str
     pid: int
     safe_until: float
     held: int = 0
+    owed: deque[str] = field(default_factory=deque)
     ended: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     former: _Self | None = None
@@ -78,7 +81,7 @@ class Leases:
     def hold(self, storage: str, key: Key, start: int, end: int | None) -> Iterator[_Held]:
         me = self._alive_self()
         lease = Lease(new_id(), storage, key, start, end, me.id)
-        self._take(lease)
+        self._take(me, lease)
         with self._lock:
             me.held += 1
         try:
@@ -86,8 +89,7 @@ class Leases:
         finally:
             with self._lock:
                 me.held -= 1
-            with suppress(CarboyError):  # it goes with the instance then
-                self._catalog.release_lease(lease.id)
+            self._release(me, lease.id)
 
     def held(self, storage: str, key: Key) -> bool:
         return bool(self._catalog.leases(storage, key))
@@ -127,13 +129,29 @@ class Leases:
 
     # --- inside ---
 
-    def _take(self, lease: Lease) -> None:
+    def _take(self, me: _Self, lease: Lease) -> None:
         try:
             _refuse(self._catalog.lease(lease), lease.start, lease.end)
         except CommitUnknown:
-            with suppress(CarboyError):  # else it would be in this process's own way
-                self._catalog.release_lease(lease.id)
+            self._release(me, lease.id)  # else it would be in this process's own way
             raise
+
+    def _release(self, me: _Self, lease: str) -> bool:
+        """Whether it is released; else it is owed, until it is after a sign of life to come."""
+        try:
+            self._catalog.release_lease(lease)
+        except BaseException as error:
+            me.owed.append(lease)
+            if not isinstance(error, CarboyError):
+                raise
+            return False
+        return True
+
+    def _release_owed(self, me: _Self, until: float) -> None:
+        """As many as can be until then, that the next sign of life is not late; the first that fails again ends it."""
+        for _ in range(len(me.owed)):
+            if not self._release(me, me.owed.popleft()) or time.monotonic() >= until:
+                return
 
     def _alive_self(self) -> _Self:
         with self._lock:
@@ -161,6 +179,7 @@ class Leases:
                     beat_at = time.monotonic() + self._every
                     if not self._beat(me):
                         return
+                    self._release_owed(me, beat_at)
                 if me.held:
                     for lease in self._catalog.wanted(me.id):
                         self._asked(lease.key, lease.start, lease.end)
