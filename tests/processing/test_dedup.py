@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from carboy.catalog.base import Catalog
 from carboy.config import of_application
 from carboy.engine.opening import ContentSource, open_blob
 from carboy.engine.receive import Target
-from carboy.jobs import Claim, Derived, Job, Outcome
+from carboy.jobs import Claim, Derived, Job, Order, Outcome
 from carboy.model import TRUSTED, File, Instance, new_id
 from carboy.processing.loop import Loop
 from carboy.processing.step import Context, step
@@ -31,6 +32,7 @@ STEPS = ("digest", "scan", "preview")
 
 
 STATES = ("none", "waiting", "queued", "running", "done", "dead", "cancelled")
+GOOD_FOR = {"none": 0, "dead": 1, "cancelled": 1, "waiting": 2, "queued": 2, "running": 2, "done": 3}
 OPEN = {"waiting", "queued", "running"}
 HOLDS = ((True, True), (True, False), (False, True), (False, False))
 """Whether the older one's job holds, and the newer one's."""
@@ -171,6 +173,13 @@ class TestKept:
         blob = a_blob(created_at=2.0)
         return first, put(catalog, "second", blob=blob, metadata={"steps": ["digest", *steps]}, **changes)
 
+    def bring_through(self, catalog: Catalog, worker: Instance, file: File, *steps: str) -> None:
+        """The file's content has gone through these steps too."""
+        catalog.order(file.id, [Order(name) for name in steps], now=1.0, request="")
+        pair = Pair(catalog, worker)
+        for name in steps:
+            assert catalog.finish_job(pair.claim(pair.job(file, name)), Outcome({"of": file.path}), now=1.0)
+
     def test_a_twin_in_quarantine_or_damaged(self, catalog: Catalog, worker: Instance) -> None:
         first, second = self.pair(catalog)
         catalog.set_damaged(first.blob.id, 2.0)
@@ -209,14 +218,45 @@ class TestKept:
 
     def test_other_spaces_and_owners_keep_theirs(self, catalog: Catalog, worker: Instance) -> None:
         first, second = self.pair(catalog, "scan")
+        self.bring_through(catalog, worker, first, "digest", "scan")
         elsewhere, bobs = put(catalog, "third", blob=second.blob, space="other"), put(catalog, "fourth", blob=second.blob, owner="bob")
         assert self.joined(catalog, worker, second, ("main", "ann"))
         found = {file.path: now.blob.id for file in (second, elsewhere, bobs) if (now := catalog.file(file.id))}
         assert found == {"second": first.blob.id, "third": second.blob.id, "fourth": second.blob.id}
         assert {job.step for job in catalog.jobs_of(second.blob.id)} == {"digest", "scan"}, "they have it still, and its jobs"
 
+    @pytest.mark.parametrize("use", ["another space", "an older version", "the trash"])
+    def test_a_file_that_would_be_without_its_jobs(self, catalog: Catalog, worker: Instance, use: str) -> None:
+        """They stay with what else has the content."""
+        for older, newer in itertools.product(STATES, [state for state in STATES if state != "waiting"]):
+            sha256 = hashlib.sha256(f"{older} {newer}".encode()).digest()
+            pair, folder = Pair(catalog, worker, sha256), f"{older}-{newer}"
+            first = pair.put(f"{folder}/first", older, holds=False, born=1.0)
+            assert catalog.finish_job(pair.claim(pair.job(first, "digest")), Outcome(sha256=sha256), now=2.0)
+            second = pair.put(f"{folder}/second", newer, holds=False, born=2.0)
+            self.use(catalog, use, folder, second)
+            before = {job.id: job for job in catalog.jobs_of(second.blob.id) if job.step == "scan"}
+            pair.join(second)
+            found = catalog.file(second.id)
+            assert found
+            now = {job.id: job for job in catalog.jobs_of(found.blob.id) if job.step == "scan"}
+            as_good = GOOD_FOR[older] >= GOOD_FOR[newer]
+            assert found.blob.id == (first if as_good else second).blob.id, (older, newer)
+            assert as_good or now == before, (older, newer)
+        assert catalog.miscounted() == []
+
+    def use(self, catalog: Catalog, use: str, folder: str, file: File) -> None:
+        """Something else has the file's content."""
+        space = "other" if use == "another space" else "main"
+        third = put(catalog, f"{folder}/third", blob=file.blob, space=space, metadata={"steps": []})
+        if use == "an older version":
+            put(catalog, f"{folder}/third", blob=a_blob(created_at=3.0), keep_versions=2, metadata={"steps": []})
+        elif use == "the trash":
+            catalog.trash_file(third.id, now=2.0, expires_at=99.0)
+
     def test_older_versions_keep_theirs(self, catalog: Catalog, worker: Instance) -> None:
         first, second = self.pair(catalog)
+        self.bring_through(catalog, worker, first, "digest")
         other = a_blob(created_at=3.0)
         put(catalog, "second", blob=other, keep_versions=2, metadata={"steps": []})
         put(catalog, "third", blob=second.blob, metadata={"steps": []})
@@ -229,6 +269,7 @@ class TestKept:
 
     def test_what_lies_in_the_trash_keeps_its_own(self, catalog: Catalog, worker: Instance) -> None:
         first, second = self.pair(catalog)
+        self.bring_through(catalog, worker, first, "digest")
         third = put(catalog, "third", blob=second.blob, metadata={"steps": []})
         catalog.trash_file(second.id, now=2.0, expires_at=99.0)
         pair = Pair(catalog, worker)

@@ -88,27 +88,36 @@ def join(session: Session, blob: Blob, twin: Blob, outcome: Outcome, now: float)
 
 def _join(session: Session, blob_id: str, kept_id: str, where: tuple[str, str | None], now: float) -> bool:
     """Files there get the kept content instead of this one. If nothing else has it, its jobs go along and it is condemned. Whether it came
-    to that: not where one of them isn't sound or was not let through, or where something would get around what holds it back."""
+    to that: not where one of them isn't sound or was not let through, where something would get around what holds it back, or where the
+    files would be without a job that they have, which stays with what else has the content."""
     blob, kept = contents.lock_blob(session, blob_id), contents.lock_blob(session, kept_id)
     if not blob or not kept or any(one.quarantine is not None or one.damaged_at is not None for one in (blob, kept)):
         return False
     space, owner = where
     values = {"blob": blob_id, "of_space": space, **({"of_owner": owner} if owner is not None else {})}
-    every = of_blob(session, blob_id)
+    every, theirs = of_blob(session, blob_id), of_blob(session, kept_id)
     other_uses = session.one(_other_uses(owner is not None), **values)
-    if (blob.held and other_uses) or any(job.is_holding and job.state == "done" for job in (*every, *of_blob(session, kept_id))):
+    if any(job.is_holding and job.state == "done" for job in (*every, *theirs)):
+        return False
+    if other_uses and (blob.held or not _has_all(theirs, every)):
         return False
     if not session.run(_TAKE if owner is None else _TAKE_OWN, **values, twin=kept_id):
         return False
     if not other_uses:
-        _bring_jobs(session, every, kept, now)
+        _bring_jobs(session, every, theirs, kept, now)
         contents.drop_blobs(session, [blob_id], now)
     return True
 
 
-def _bring_jobs(session: Session, every: list[Job], kept: Blob, now: float) -> None:
+def _has_all(theirs: list[Job], every: list[Job]) -> bool:
+    """Whether there is one for the same for each of these jobs, that as much comes of."""
+    comes_to = {(job.step, job.version): _COMES_TO[job.state] for job in theirs}
+    return all(comes_to.get((job.step, job.version), -1) >= _COMES_TO[job.state] for job in every)
+
+
+def _bring_jobs(session: Session, every: list[Job], theirs: list[Job], kept: Blob, now: float) -> None:
     """Of two jobs for the same, one stays. What is done isn't done again, and nothing is held back less than before."""
-    before = {(job.step, job.version): job for job in of_blob(session, kept.id)}
+    before = {(job.step, job.version): job for job in theirs}
     holding = 0
     for job in every:
         other = before.get((job.step, job.version))
