@@ -27,7 +27,8 @@ DEFAULT_QUEUE = "carboy"
 @dataclass(frozen=True, slots=True)
 class Order:
     """A step that a content is to go through: what becomes a job. One content has one job for each step and ``version``, however
-    often it is ordered. ``version`` is the step's, with a fingerprint of the ``args`` where there are any."""
+    often it is ordered. ``version`` is the step's, with a fingerprint of the ``args`` where there are any, and a word for the space's rules
+    where the step goes by them."""
 
     step: str
     version: str = "1"

@@ -493,7 +493,7 @@ def test_the_steps_that_are_told() -> None:
 
     through, kept_back = job("look", "done"), job("scan", "done", failure="not let through")
     dead, other = job("preview", "dead", failure="it failed"), job("digest", "queued", holds=False)
-    for jobs, told in (((through, kept_back, dead, other), ["scan", "preview"]), ((through, other), []), ((), [])):
+    for jobs, told in (((through, kept_back, dead, other, kept_back), ["scan", "preview"]), ((through, other), []), ((), [])):
         with pytest.raises(Pending) as error:
             check_available(NOBODY, file, None, _Jobs(*jobs))
         assert error.value.facts["steps"] == told

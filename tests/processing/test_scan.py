@@ -13,7 +13,7 @@ from fixtures_clamd import EICAR, SIGNATURE, STREAM_MAX, ClamdServer
 from fixtures_server import Server, ServerFactory, eventually
 
 from carboy.errors import ConfigError, Conflict, Pending, Quarantined
-from carboy.model import Principal
+from carboy.model import TRUSTED, Principal
 from carboy.processing.clamd import Clamd, ClamdAway, Verdict
 
 
@@ -88,6 +88,60 @@ class TestVerdicts:
         assert (other.file("a").blob.held, other.job(file, "scan").failure) == (0, None)
         with pytest.raises(Conflict):
             catalog.retry_job(job.id, now=other.now)
+
+    @pytest.mark.parametrize("scanned", [False, True], ids=["before the scan", "after it"])
+    @pytest.mark.parametrize("way", ["copied", "moved back"])
+    def test_each_space_goes_by_its_own_rule(self, make_workshop: Any, clamd: ClamdServer, scanned: bool, way: str) -> None:
+        """What one space lets through unscanned isn't through in another, wherever the file came first and is in the end."""
+        workshop = make_workshop(clamd=clamd.address, spaces={"lax": {"hold": ["scan"], "unscanned": "pass"}, "strict": {"hold": ["scan"]}})
+        changes, first = workshop.services.changes, "lax" if way == "copied" else "strict"
+        file = workshop.put("a", locked_zip(), first)
+        if scanned:
+            workshop.drain()
+        copy = changes.copy(TRUSTED, workshop.file("a", first), "b", space="strict").file
+        if way == "moved back":
+            changes.move(TRUSTED, workshop.file("a", first), "a", space="lax")
+        for _ in range(2):
+            workshop.drain()
+            assert workshop.file("b", "strict").blob.held == 1
+            for job in workshop.services.catalog.jobs_of(copy.blob.id):
+                if job.failure:
+                    workshop.services.catalog.retry_job(job.id, now=workshop.now)
+        assert {job.version for job in workshop.services.catalog.jobs_of(file.blob.id)} == {"1", "1-pass"}
+
+    @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+    def test_the_rule_of_where_it_is_now_counts_once_it_is_tried_again(self, make_workshop: Any, clamd: ClamdServer, database: str,
+                                                                       request: pytest.FixtureRequest) -> None:
+        """There is nothing left that another space would have to let through."""
+        more = {"database": request.getfixturevalue("postgres_url")} if database == "postgresql" else {}
+        spaces = {"lax": {"hold": ["scan"], "unscanned": "pass"}, "strict": {"hold": ["scan"]}}
+        workshop = make_workshop(clamd=clamd.address, spaces=spaces, **more)
+        workshop.put("a", locked_zip(), "strict")
+        workshop.drain()
+        moved = workshop.services.changes.move(TRUSTED, workshop.file("a", "strict"), "a", space="lax")
+        workshop.drain()
+        assert workshop.file("a", "lax").blob.held == 1
+        first, = (job for job in workshop.services.catalog.jobs_of(moved.blob.id) if job.version == "1")
+        workshop.services.catalog.retry_job(first.id, now=workshop.now)
+        workshop.drain()
+        job, = workshop.services.catalog.jobs_of(moved.blob.id)
+        assert (job.id, job.version, workshop.file("a", "lax").blob.held) == (first.id, "1-pass", 0)
+        copy = workshop.services.changes.copy(TRUSTED, workshop.file("a", "lax"), "a", space="strict").file
+        workshop.drain()
+        assert copy.blob.held == workshop.file("a", "strict").blob.held == 1
+
+    def test_a_quarantine_stays_while_another_scan_says_so(self, make_workshop: Any, clamd: ClamdServer) -> None:
+        workshop = make_workshop(clamd=clamd.address, spaces={"lax": {"hold": ["scan"], "unscanned": "pass"}, "strict": {"hold": ["scan"]}})
+        clamd.learn(b"harmless after all")
+        file = workshop.put("a", b"harmless after all", "lax")
+        workshop.services.changes.copy(TRUSTED, file, "a", space="strict")
+        assert workshop.drain() == 2
+        clamd.learn()
+        for job, quarantined in zip(workshop.services.catalog.jobs_of(file.blob.id), (True, False), strict=True):
+            workshop.services.catalog.retry_job(job.id, now=workshop.now)
+            workshop.drain()
+            found = workshop.file("a", "strict").blob
+            assert (found.quarantine is not None, found.held) == (quarantined, int(quarantined))
 
     @pytest.mark.parametrize("rule", ["steps", "hold"])
     def test_a_signature_that_was_wrong(self, make_workshop: Any, clamd: ClamdServer, rule: str) -> None:

@@ -22,7 +22,8 @@ class Jobs(Protocol):
 
     def retry_job(self, id: str, *, now: float, by: Act | None = None) -> Job:
         """A dead or cancelled job, or one that is done and didn't let its content through, or put it into quarantine, is queued again, with
-        no attempts; or waits again, where steps before it are not done. Raises NotFound, Conflict in another state. (job.retry)"""
+        no attempts; or waits again, where steps before it are not done. One that holds a content back which no other file has goes by what
+        its space orders now. Raises NotFound, Conflict in another state. (job.retry)"""
 
     def cancel_job(self, id: str, *, now: float, by: Act | None = None) -> Job:
         """Nothing comes of it: who runs it finds its claim gone. The content stays held back if this held it. Raises NotFound; Conflict for

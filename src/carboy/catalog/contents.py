@@ -32,9 +32,10 @@ _DROP_OF_STEP = delete(derived).where(*_MADE_BY)
 _MOVE_OF_STEP = update(derived).where(*_MADE_BY).values(of=bindparam("to_blob"))
 _DROP_JOBS = delete(jobs).where(jobs.c.blob_id == bindparam("id"))
 _DROP_BLOB = delete(blobs).where(blobs.c.id == bindparam("id"))
-_USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
-         .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id")),
-                    select(_ONE).where(derived.c.blob_id == bindparam("id"))))
+USES = (select(_ONE).where(files.c.blob_id == bindparam("id"))
+        .union_all(select(_ONE).where(versions.c.blob_id == bindparam("id")),
+                   select(_ONE).where(derived.c.blob_id == bindparam("id"))))
+"""A row for each use of a content."""
 _CONDEMN = insert(condemned)
 _ADD_VERSION = insert(versions)
 _OLDER = (select(versions.c.number, versions.c.blob_id, blobs.c.size).join_from(versions, blobs, versions.c.blob_id == blobs.c.id)
@@ -94,7 +95,7 @@ def drop_blobs(session: Session, blob_ids: Sequence[str], now: float) -> None:
     each other."""
     for blob_id in sorted(set(blob_ids)):
         blob = lock_blob(session, blob_id)
-        if blob and not session.one(_USES, id=blob_id):
+        if blob and not session.one(USES, id=blob_id):
             session.run(_DROP_JOBS, id=blob_id)
             session.run(_DROP_BLOB, id=blob_id)
             condemn(session, blob.storage, blob.key, now)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import bindparam, case, func, insert, null, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, null, select, update
 
 from carboy.catalog import claiming, contents, rows
-from carboy.catalog.ordering import settle_waiting
+from carboy.catalog.files import by_id
+from carboy.catalog.ordering import of_blob, settle_waiting
 from carboy.catalog.sessions import Session
 from carboy.catalog.tables import RUNNING, blobs, derived, files, jobs, versions
 from carboy.catalog.twins import join, lock_with_twin
 from carboy.errors import Conflict, NotFound
-from carboy.jobs import MOVES, Claim, Job, JobState, Outcome
+from carboy.jobs import MOVES, Claim, Job, JobState, Outcome, Plan
 from carboy.model import Act
 
 _BY_ID = select(*rows.JOB).where(jobs.c.id == bindparam("job"))
@@ -29,7 +30,10 @@ _LEARN = update(blobs).where(blobs.c.id == bindparam("blob")).values(
     sha256=func.coalesce(blobs.c.sha256, bindparam("hash", type_=blobs.c.sha256.type)),
     quarantine=func.coalesce(bindparam("why", type_=blobs.c.quarantine.type), blobs.c.quarantine),
     held=case((blobs.c.held > _LESS, blobs.c.held - _LESS), else_=0))
-_LIFT = update(blobs).where(blobs.c.id == bindparam("blob"), blobs.c.quarantine == bindparam("before")).values(quarantine=null())
+_LIFT = update(blobs).where(blobs.c.id == bindparam("blob"), blobs.c.quarantine == bindparam("before")).values(
+    quarantine=bindparam("why", type_=blobs.c.quarantine.type))
+_BECOME = update(jobs).where(jobs.c.id == bindparam("job")).values(version=bindparam("as_version"))
+_DROP_JOB = delete(jobs).where(jobs.c.id == bindparam("job"))
 _RETYPE = update(files).where(files.c.blob_id == bindparam("blob"), files.c.space == bindparam("in_space"),
                               files.c.media_type == bindparam("was")).values(media_type=bindparam("as_type"))
 _RETYPE_VERSIONS = update(versions).where(
@@ -51,8 +55,9 @@ def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool
     if not blob or not session.run(_DONE, job=job.id, at_fence=job.fence, gave=gave, why=why, now=now):
         return False
     _derive(session, job, outcome, now)
-    if passes and (before := (job.result or {}).get("quarantine")) is not None:
-        session.run(_LIFT, blob=job.blob_id, before=before)
+    if passes and (before := _quarantine_of(job)) is not None:
+        others = (_quarantine_of(one) for one in of_blob(session, job.blob_id) if one.id != job.id)
+        session.run(_LIFT, blob=job.blob_id, before=before, why=next((why for why in others if why is not None), None))
     less = int(job.holds and passes)
     if less or outcome.sha256 or outcome.quarantine is not None:
         session.run(_LEARN, blob=job.blob_id, hash=outcome.sha256, why=outcome.quarantine, less=less)
@@ -64,6 +69,12 @@ def finish(session: Session, claim: Claim, outcome: Outcome, now: float) -> bool
         facts["joined"] = kept
     claiming.log_job(session, job, "job.done", now, {"result": outcome.result, **facts})
     return True
+
+
+def _quarantine_of(job: Job) -> str | None:
+    """Why the content is in quarantine by what the job found when it last got through."""
+    why: str | None = (job.result or {}).get("quarantine")
+    return why
 
 
 def _derive(session: Session, job: Job, outcome: Outcome, now: float) -> None:
@@ -88,13 +99,33 @@ def fail(session: Session, claim: Claim, failure: str, now: float, due_at: float
     return changed
 
 
-def retry(session: Session, id: str, now: float, by: Act | None) -> Job:
+def retry(session: Session, id: str, now: float, by: Act | None, plan: Plan | None = None) -> Job:
     job = _locked_with_blob(session, id)
     if job.state not in ("dead", "cancelled") and not (job.state == "done" and job.failure is not None):
         raise _not_now(job)
+    if plan and job.holds and not job.args:
+        _bring_up_to_date(session, job, plan)
     _change(session, job, "waiting" if job.after else "queued", "job.retry", now, by, attempts=0, failure=None)
     settle_waiting(session, job.blob_id, now)
     return locked(session, id)
+
+
+def _bring_up_to_date(session: Session, job: Job, plan: Plan) -> None:
+    """A job that holds a content back by what its space said before goes by what it says now: it gets the version that would be ordered.
+    Only where no other file has the content, which may be in a space that says what this one said. The blob is locked."""
+    file = by_id(session, job.file_id)
+    if not file or file.blob.id != job.blob_id or len(session.rows(contents.USES, id=job.blob_id)) != 1:
+        return
+    version = next((order.version for order in plan.orders(file) if order.step == job.step and order.holds), job.version)
+    if version == job.version:
+        return
+    other = next((one for one in of_blob(session, job.blob_id) if (one.step, one.version) == (job.step, version)), None)
+    if other and _quarantine_of(other) is not None:
+        return
+    if other:
+        session.run(_DROP_JOB, job=other.id)
+        session.run(_LEARN, blob=job.blob_id, hash=None, why=None, less=int(other.is_holding))
+    session.run(_BECOME, job=job.id, as_version=version)
 
 
 def cancel(session: Session, id: str, now: float, by: Act | None) -> Job:

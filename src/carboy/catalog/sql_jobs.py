@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from carboy.catalog import claiming, finishing, happening, jobs, ordering, twins
 from carboy.catalog.sql_leasing import SqlLeasing
-from carboy.jobs import Claim, Derived, Happening, Job, JobFilter, Order, Outcome, QueueDepth
+from carboy.jobs import Claim, Derived, Happening, Job, JobFilter, Order, Outcome, Plan, QueueDepth
 from carboy.model import Act, File, Placed
 
 Wake = Callable[[], None]
@@ -16,6 +16,7 @@ Wake = Callable[[], None]
 class SqlJobs(SqlLeasing):
     """Each method is one transaction of the database; see :class:`carboy.catalog.base_jobs.Jobs` for what they guarantee."""
 
+    _plan: Plan | None
     _wake: Wake
 
     def _woken(self, placed: list[Placed]) -> list[Placed]:
@@ -31,7 +32,7 @@ class SqlJobs(SqlLeasing):
         return ordered
 
     def retry_job(self, id: str, *, now: float, by: Act | None = None) -> Job:
-        job = self._database.write(lambda session: finishing.retry(session, id, now, by))
+        job = self._database.write(lambda session: finishing.retry(session, id, now, by, self._plan))
         self._wake()
         return job
 

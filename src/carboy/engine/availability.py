@@ -61,4 +61,4 @@ def is_told(principal: Principal, owner: str | None, space: str, rules: SpaceSet
 
 def _open_steps(catalog: KnowsJobs, blob: Blob) -> list[str]:
     """The steps that hold it back: not through with it, or through and not content with it."""
-    return [job.step for job in catalog.jobs_of(blob.id) if job.is_holding]
+    return list(dict.fromkeys(job.step for job in catalog.jobs_of(blob.id) if job.is_holding))

@@ -66,7 +66,8 @@ class Pipeline:
     def order(self, step: Step, space: str, args: Mapping[str, Any] | None = None) -> Order:
         """An order for the step. Raises InvalidRequest for arguments that are no JSON."""
         rules = self._settings.spaces.get(space)
-        return Order(step.name, version_of(step, args or {}), args or {}, step.after,
+        variant = step.variant(self._settings, space) if step.variant else ""
+        return Order(step.name, "-".join(filter(None, (version_of(step, args or {}), variant))), args or {}, step.after,
                      self._settings.job_queues.get(step.name, step.queue), step.priority, bool(rules and step.name in rules.hold))
 
     def asked(self, name: str, file: File, args: Mapping[str, Any]) -> Order:

@@ -103,12 +103,16 @@ class Step:
     configure: Callable[[Settings, str], Mapping[str, Any]] | None = None
     """Arguments that come from the settings, for a job of this space, when it is run; no order may give them. Raises ConfigError where the
     step can't work with these settings: that is found at the start."""
+    variant: Callable[[Settings, str], str] | None = None
+    """A word for how this space's rules have it go, which is part of a job's version; empty for the usual. So what is through by the rules
+    of one space goes through it again where others hold."""
 
 
 def step(name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), retries: int = DEFAULT_RETRIES, version: str = "1",
          queue: str = DEFAULT_QUEUE, priority: int = 0, timeout: float = 3600.0, backoff: float = 2.0, isolated: bool = False,
          limits: Limits = Limits(), spaces: Sequence[str] | None = None, max_size: int | None = None,
-         configure: Callable[[Settings, str], Mapping[str, Any]] | None = None) -> Callable[[F], F]:
+         configure: Callable[[Settings, str], Mapping[str, Any]] | None = None,
+         variant: Callable[[Settings, str], str] | None = None) -> Callable[[F], F]:
     """Make a step of a function: ``@step("transcode", accept=["video/*"], after=["digest"], retries=5)``.
 
     The function stays what it is, so it can be called in tests. Modules that the setting ``step_modules`` names are searched for such
@@ -122,7 +126,7 @@ def step(name: str, *, accept: Sequence[str] = (), after: Sequence[str] = (), re
         if not [one for one in inspect.signature(function).parameters.values() if one.kind != one.KEYWORD_ONLY]:
             raise ConfigError(f"the step {name!r} takes no context: write def {function.__name__}(context, …)")
         made = Step(name, function, tuple(accept), tuple(after), retries, version, queue, priority, timeout, backoff, isolated, limits,
-                    None if spaces is None else tuple(spaces), max_size, configure)
+                    None if spaces is None else tuple(spaces), max_size, configure, variant)
         function.__carboy_step__ = made  # type: ignore[attr-defined]
         return function
 
