@@ -14,8 +14,9 @@ from fixtures_server import eventually
 from wire import LIMIT
 
 from carboy import step
-from carboy.errors import CommitUnknown, StepFailed, StorageFailed
+from carboy.errors import CatalogUnavailable, CommitUnknown, StepFailed, StorageFailed
 from carboy.jobs import Claim, Outcome
+from carboy.processing.delivering import delivery
 from carboy.processing.loop import Loop
 from carboy.processing.step import Context
 
@@ -286,6 +287,28 @@ def test_what_is_not_to_be_run_here_is_left(make_workshop: Make) -> None:
     assert deliver(id) == "done"
     assert deliver(id) is None
     assert marked(workshop, file)
+
+
+def test_a_deliverer_looks_after_what_could_not_be_ended_for_as_long_as_the_catalog_is_away(
+        make_workshop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else would: its process gives signs of life, and goes on running the job as far as the catalog can tell."""
+    monkeypatch.setattr(delivery, "_IDLE", 0.0)
+    workshop = make_workshop(mark)
+    file = ordered(workshop)
+    services = workshop.services
+    catalog, fail_job, tries = services.catalog, services.catalog.fail_job, [0]
+
+    def away(*args: Any, **asked: Any) -> Any:
+        tries[0] += 1
+        raise CatalogUnavailable("it is away")
+
+    catalog.finish_job = catalog.fail_job = away
+    deliverer = delivery.Deliverer(catalog, services.leases, services.runner, services.wakes, rests=False, clock=lambda: workshop.now)
+    assert deliverer.deliver(workshop.job(file, "mark").id) is None
+    assert eventually(lambda: tries[0] > 4)
+    assert workshop.job(file, "mark").state == "running"
+    catalog.fail_job = fail_job
+    assert workshop.until(file, "mark", "queued").failure == "it could not be ended"
 
 
 # --- both ---

@@ -91,6 +91,11 @@ class Runner:
         self._meter.observe(JOB_SECONDS, seconds, (job.step,))
         return state
 
+    @property
+    def owes(self) -> bool:
+        """Whether the catalog is to be told yet that an attempt has ended: :meth:`look_after` tries to."""
+        return bool(self._owed)
+
     def look_after(self) -> None:
         """Tell the catalog how far each is, and stop those whose claim is no more, or whose time is over. Raises nothing."""
         with self._lock:

@@ -119,7 +119,7 @@ class Deliverer:
             time.sleep(_LOOK_AFTER)
             self._runner.look_after()
             with self._lock:
-                if self._running:
+                if self._running or self._runner.owes:
                     busy_at = time.monotonic()
                 elif time.monotonic() - busy_at > _IDLE:
                     self._pid = 0
