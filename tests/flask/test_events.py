@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,4 +61,27 @@ def test_the_application_has_its_say_of_each(make_app: AppFactory) -> None:
         carboy.put("main", "open", b"x")
     first = next(ann)
     assert '"path": "open"' in first and "shut" not in first
+    carboy.close()
+
+
+def test_it_has_its_say_of_what_is_deleted_too(make_app: AppFactory) -> None:
+    """Of what is in the trash as of what is there; what is gone for good is told to who owned it and who sees everything."""
+    app = make_app()
+
+    def authorise(principal: Principal, action: Action, space: str, file: File | None) -> Any:
+        return file is None or file.name.startswith("open")
+
+    carboy = Carboy(app, expose=["api"], authenticate=lambda: session.get("user"), authorise=authorise)
+    begin = f"{carboy.services.catalog.latest()}-{int(time.time())}"
+    with app.app_context():
+        for path, owner, permanent in (("shut/a", "bob", False), ("shut/b", "bob", True), ("shut/c", "ann", True), ("open", "bob", False)):
+            file = carboy.put("main", path, b"x", owner=owner)
+            carboy.delete(file, permanent=permanent)
+        carboy.put("main", "open-last", b"x", owner="bob")
+    for who, told in (("ann", ["shut/c", "shut/c", "open", "open"]), ("eve", ["open", "open"])):
+        pieces = stream(signed_in(app, who), f"?space=main&last_event_id={begin}")
+        heard = ""
+        while "open-last" not in heard:
+            heard += next(pieces)
+        assert re.findall('"path": "(.*?)"', heard) == [*told, "open-last"]
     carboy.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from carboy.catalog.base import Catalog
@@ -73,7 +73,11 @@ class Watch:
         if rules.private and happening.kind.startswith("folder.") and not self._is_at_home(happening.path or "", happening.space, rules):
             return False
         owned = rules.private and not happening.kind.startswith("folder.")
-        file = self.catalog.file(happening.file_id) if self.principal.judge and happening.file_id else None
+        file = None
+        if self.principal.judge and happening.file_id:
+            file = self._file(happening.file_id)
+            if file is None and not self._was_theirs(happening, happening.space, rules):
+                return False
         mine = self.principal.id is not None and happening.owner == self.principal.id and happening.kind.startswith("job.")
         return (self._may("read", happening.space, rules, happening.owner, owned, file)
                 or (mine and self._may("write", happening.space, rules, happening.owner, owned, file)))
@@ -121,6 +125,16 @@ class Watch:
         except CarboyError:
             return False
         return True
+
+    def _file(self, id: str) -> File | None:
+        """Wherever it is, with the place that it has or had."""
+        shelved = None if (file := self.catalog.file(id)) else self.catalog.shelved(id)
+        return shelved.file if shelved else file
+
+    def _was_theirs(self, happening: Happening, space: str, rules: SpaceSettings) -> bool:
+        """Whether a file that is gone, of which an application's judge can't be asked, was the principal's, or it sees all by the rules."""
+        own = self.principal.id is not None and happening.owner == self.principal.id
+        return own or "admin" in actions(replace(self.principal, judge=None), space, rules)
 
     def _is_told(self, happening: Happening) -> bool:
         """Whether what a job found out may be known: while the content it is about is held back it is not, to others than its owner."""
