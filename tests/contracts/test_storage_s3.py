@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from faults import s3_faults as faults
@@ -17,7 +17,17 @@ from fixtures_s3 import S3Server
 from storages import Begun, s3_storage
 
 from carboy import checksums
-from carboy.errors import BytesDamaged, BytesMissing, ConfigError, Interrupted, RangeBusy, StorageFailed, StorageFull, StorageUnavailable
+from carboy.errors import (
+    BytesDamaged,
+    BytesMissing,
+    ConfigError,
+    Conflict,
+    Interrupted,
+    RangeBusy,
+    StorageFailed,
+    StorageFull,
+    StorageUnavailable,
+)
 from carboy.model import Key, Span
 from carboy.storage.base import Redirects
 from carboy.storage.s3 import S3Storage
@@ -183,6 +193,22 @@ def test_a_request_goes_on_where_a_piece_ends(storage: S3Storage) -> None:
     assert len(upload.condemned) == 1
     upload.seal(len(data))
     assert upload.content() == data
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_comes_again_is_compared_with_where_it_is_by_then(storage: S3Storage, same: bool) -> None:
+    """The piece goes while somebody compares, because another who goes on after it has taken it up into a part."""
+    data = os.urandom(20 * MIB)
+    again = data if same else data[:9 * MIB] + os.urandom(11 * MIB)
+    upload = written(storage, data[:10 * MIB], [8 * MIB], 40 * MIB)
+    assert pieces(upload) == [(8 * MIB, 10 * MIB)]
+    with upload.writer(0, 10 * MIB) as writer:
+        assert writer.compare(again[:MIB])
+        upload.write(10 * MIB, data[10 * MIB:])
+        assert pieces(upload) == [] and len(upload.condemned) == 1
+        storage.delete(upload.condemned[0])
+        assert writer.compare(again[MIB:9 * MIB])
+        assert writer.compare(again[9 * MIB:10 * MIB]) == same
 
 
 def test_parts_of_five_mebibytes_in_any_order_are_parts(storage: S3Storage) -> None:
@@ -368,6 +394,26 @@ def test_a_part_that_was_overwritten_is_found_out(storage: S3Storage, s3_server:
                                    PartNumber=first.ref["number"], Body=os.urandom(first.end - first.start))
     with pytest.raises(BytesDamaged):
         upload.seal(len(data))
+
+
+def test_a_clients_part_that_is_sent_again_before_the_joining_is_not_joined(storage: S3Storage) -> None:
+    """It is listed and joined only once somebody asks again."""
+    def send(data: bytes) -> None:
+        with urlopen(Request(storage.sign(key, state, 1, length=len(data), md5=None, expiry=60).url, data, method="PUT")):
+            pass
+
+    with storage.offer() as (key, state):
+        send(b"first")
+        listed = storage.client_parts(key, state)
+        assert listed
+        send(b"other")
+        with pytest.raises(Conflict):
+            storage.join(key, state, listed)
+        assert storage.size(key) is None
+        now = storage.client_parts(key, state)
+        assert now and now != listed
+        storage.join(key, state, now)
+    assert content(storage, key) == b"other"
 
 
 def test_an_upload_that_s3_has_lost_has_failed(storage: S3Storage, s3_server: S3Server) -> None:

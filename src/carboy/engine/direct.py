@@ -215,7 +215,8 @@ class DirectUploads:
 
     def _touch(self, upload: Upload) -> None:
         """Whoever asks for addresses is at work: the upload lives on, and what it has reserved."""
-        if self._clock() - upload.touched_at > min(self._settings.reservation_expiry, self._settings.upload_expiry) / 3:
+        settings = self._settings
+        if self._clock() - upload.touched_at > min(settings.reservation_expiry, settings.upload_expiry, settings.direct_expiry) / 3:
             self._uploads.record(upload, [])
 
     def _is_watched(self, upload: Upload) -> bool:
@@ -224,7 +225,10 @@ class DirectUploads:
     def _settled(self, upload: Upload) -> bool:
         """Whether it is a file now. What is long is left to whoever asks for it."""
         parts = self._storage_of(upload).client_parts(upload.key, upload.driver_state)
-        if parts is not None and not (_is_whole(upload, parts) and sum(part.size for part in parts) <= MAX_PART):
+        if parts is not None and not _is_whole(upload, parts):
+            return False
+        size = self._plain(upload).size(upload.key) if parts is None else sum(part.size for part in parts)
+        if size is None or size > MAX_PART:
             return False
         self.complete(upload)
         return True

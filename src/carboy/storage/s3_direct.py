@@ -65,7 +65,8 @@ class S3Direct:
     def join(self, key: Key, state: DriverState, parts: Sequence[ClientPart]) -> None:
         """Raises Conflict where the client has sent one again meanwhile, StorageFailed where the server has lost some."""
         try:
-            self.objects.complete(key, state["upload"], [Part(part.number, f'"{part.etag}"', part.size, None) for part in parts])
+            named = [Part(part.number, f'"{part.etag}"', part.size, None) for part in parts]
+            self.objects.complete(key, state["upload"], named, exact=True)
         except StorageFailed:
             if self.client_parts(key, state) in (None, parts):
                 raise

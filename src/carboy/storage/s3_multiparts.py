@@ -85,9 +85,11 @@ class Multiparts(Objects):
             return False
         return True
 
-    def complete(self, key: Key, upload: str, parts: Sequence[Part], *, fresh: bool = True, check: Check | None = None) -> None:
+    def complete(self, key: Key, upload: str, parts: Sequence[Part], *, fresh: bool = True, exact: bool = False,
+                 check: Check | None = None) -> None:
         """The parts, in the order of their numbers, are the object. Repeatable: if it is there already, with their size and bytes as
-        far as the server tells, all is well. Raises StorageFailed where a part is not what it was, or the upload is gone."""
+        far as the server tells, all is well. With ``exact`` they are parts of these ETags and no others: the server's own list is not
+        asked. Raises StorageFailed where a part is not what it was, or the upload is gone."""
         size, crc = sum(part.size for part in parts), _crc_of(parts)
         named = [{"PartNumber": part.number, "ETag": part.etag, **self._whole_crc(part.crc)} for part in parts]
         whole = {**self._whole_crc(crc), "ChecksumType": "FULL_OBJECT"} if self._whole_crc(crc) else {}
@@ -95,7 +97,7 @@ class Multiparts(Objects):
             answer = self._call_once("complete_multipart_upload", key, fresh=fresh, expect={*GONE, *CHANGED, *_OTHER_PARTS},
                                      check=check, UploadId=upload, MultipartUpload={"Parts": named}, **whole)
         except Refused as refused:
-            if refused.code in _OTHER_PARTS and (listed := self._listed(key, upload, parts)):
+            if not exact and refused.code in _OTHER_PARTS and (listed := self._listed(key, upload, parts)):
                 self.complete(key, upload, listed, fresh=fresh, check=check)
                 self._read_back(key, size, crc)
             else:

@@ -55,11 +55,18 @@ class RangeWriter(Filling[Sent]):
     def compare(self, data: memoryview | bytes) -> bool:
         """Bytes of parts are compared by CRC; what can't be proved different counts as equal (see :mod:`carboy.storage.s3_compare`)."""
         self._cut()
-        if self._comparer is None:
-            self._comparer = Comparer(self._kit.objects, self._key, self._fragments())
         at, self._at = self._at, self._at + len(data)
         self._run = self._at
-        return self._comparer.equal(at, memoryview(data))
+        try:
+            return self._comparing().equal(at, memoryview(data))
+        except BytesMissing:  # a part has taken up the piece that held them, perhaps
+            self._known = self._comparer = None
+            return self._comparing().equal(at, memoryview(data))
+
+    def _comparing(self) -> Comparer:
+        if self._comparer is None:
+            self._comparer = Comparer(self._kit.objects, self._key, self._fragments())
+        return self._comparer
 
     def extend(self, end: int) -> None:
         self._hold.extend(end)
