@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from catalogs import a_blob, an_upload, begin, note, of, put, together
 
-from carboy.catalog.base import Catalog, ChunkTotals, Reservation
+from carboy.catalog.base import Catalog, ChunkTotals, Reservation, paged
 from carboy.checksums import combine, crc64nvme
 from carboy.errors import Conflict, MissingBytes, NotFound, PreconditionFailed, TooLarge, UploadGone
 from carboy.model import Chunk, Condition, Fragment, Key, Span, key_for, new_id
@@ -276,7 +276,9 @@ class TestComplete:
         note(catalog, begin(catalog), Span(0, 4, 1))
         begin(catalog)
         assert {upload.id for upload in catalog.covered_uploads()} == {empty.id, whole.id}
-        assert len(catalog.covered_uploads(limit=1)) == 1
+        first, last = sorted((empty.id, whole.id))
+        assert [[upload.id for upload in catalog.covered_uploads(after, limit=1)] for after in (None, first, last)] == [[first], [last], []]
+        assert [upload.id for upload in paged(catalog.covered_uploads, limit=1)] == [first, last]
 
 
 class TestEnding:
@@ -337,6 +339,8 @@ class TestParts:
         wholes = sorted(begin(catalog, parts=(part.id, plain.id), path=f"{number}").id for number in range(3))
         assert [upload.id for upload in catalog.uploads_of_parts()] == wholes
         assert [upload.id for upload in catalog.uploads_of_parts(limit=2)] == wholes[:2]
+        assert [upload.id for upload in catalog.uploads_of_parts(wholes[0], limit=2)] == wholes[1:]
+        assert [upload.id for upload in paged(catalog.uploads_of_parts, limit=2)] == wholes
         assert {upload.parts for upload in catalog.uploads_of_parts()} == {(part.id, plain.id)}
         catalog.end_upload(wholes[0], "cancelled", now=2.0, expires_at=9.0)
         done = note(catalog, catalog.upload(wholes[1]).upload, Span(0, 5, 7), size=5).upload  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import wire
+from catalogs import an_upload
 from sources import SlowSource
 
 from carboy import checksums
@@ -113,6 +114,21 @@ def test_the_same_part_twice(engine: Engine) -> None:
     one = part(engine, b"ho ")
     whole(engine, one, one)
     assert engine.read("a") == b"ho ho "
+
+
+@pytest.mark.parametrize("swept", [False, True], ids=["told", "swept"])
+def test_however_many_others_wait_for_other_parts(make_engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, swept: bool) -> None:
+    engine = make_engine(durability="relaxed")
+    uploads, mine, other = engine.services.uploads, part(engine, size=5), part(engine, size=5)
+    for number in range(1000):
+        engine.services.catalog.create_upload(
+            an_upload(id=f"{number:032x}", path=f"{number}", parts=(other.id,), expires_at=engine.now + 100))
+    uploads.concatenate(engine.target("a"), [mine.id], protocol="test", id="f" * 32)
+    if swept:
+        monkeypatch.setattr(uploads, "_tell_those_of", lambda part: None)  # as if it were killed before
+    write(engine, mine, 0, b"hello")
+    assert engine.services.sweeper.run().completed == swept
+    assert engine.read("a") == b"hello"
 
 
 def test_parts_of_nothing_are_an_empty_file(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import wire
+from catalogs import an_upload
 
 from carboy import checksums
 from carboy.engine.sweeper import Swept
@@ -183,6 +184,19 @@ def test_a_covered_upload_that_cant_be_completed_keeps_its_bytes_until_it_expire
     engine.now += DAY
     assert sweep(engine, grace=0).expired == 1
     assert upload.key not in engine.stored()
+
+
+def test_a_covered_upload_is_completed_however_many_others_are_refused(make_engine: EngineFactory) -> None:
+    engine = make_engine(durability="relaxed")
+    engine.put("a", b"in the way")
+    for number in range(1000):
+        engine.services.catalog.create_upload(an_upload(id=f"{number:032x}", path=f"a/{number}", size=0, expires_at=engine.now + DAY))
+    upload = an_upload(id="f" * 32, path="b", size=0, expires_at=engine.now + DAY)
+    with engine.services.storages["local"].begin(0) as (key, state):
+        engine.services.catalog.create_upload(replace(upload, key=key, driver_state=state))
+    assert sweep(engine).completed == 1
+    assert engine.read("b") == b""
+    assert sweep(engine).completed == 0
 
 
 # --- orphans -------------------------------------------------------------------------------------------------------

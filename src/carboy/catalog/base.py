@@ -6,7 +6,7 @@ CommitUnknown, nothing changed. No method waits for a client, and none may be ca
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -323,11 +323,11 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
 
     def expired_uploads(self, *, now: float, limit: int = 1000) -> list[Upload]: ...
 
-    def covered_uploads(self, limit: int = 1000) -> list[Upload]:
-        """Receiving uploads whose spans cover their size: complete() did not come through."""
+    def covered_uploads(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
+        """Receiving uploads whose spans cover their size, by id: complete() did not come through, or was refused."""
 
-    def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
-        """Receiving uploads that wait for their parts."""
+    def uploads_of_parts(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
+        """Receiving uploads that wait for their parts, by id."""
 
     def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
         """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries from before both
@@ -412,6 +412,17 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
 
     def snapshot(self, path: str) -> None:
         """A consistent copy of the catalog (SQLite only)."""
+
+
+def paged(listed: Callable[[str | None, int], Sequence[Upload]], limit: int = 1000) -> Iterator[Upload]:
+    """All that are listed by id, ``limit`` at a time."""
+    after: str | None = None
+    while True:
+        page = listed(after, limit)
+        yield from page
+        if len(page) < limit:
+            return
+        after = page[-1].id
 
 
 def batched(items: Iterator[Key], size: int) -> Iterator[list[Key]]:

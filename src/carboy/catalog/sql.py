@@ -266,11 +266,11 @@ class SqlCatalog(SqlFinding, SqlSwitching, SqlHooks):
     def expired_uploads(self, *, now: float, limit: int = 1000) -> list[Upload]:
         return self._database.read(lambda session: uploads.expired(session, now, limit))
 
-    def covered_uploads(self, limit: int = 1000) -> list[Upload]:
-        return self._database.read(lambda session: uploads.covered(session, limit))
+    def covered_uploads(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
+        return self._database.read(lambda session: uploads.covered(session, after or "", limit))
 
-    def uploads_of_parts(self, limit: int = 1000) -> list[Upload]:
-        return self._database.read(lambda session: uploads.of_parts(session, limit))
+    def uploads_of_parts(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
+        return self._database.read(lambda session: uploads.of_parts(session, after or "", limit))
 
     def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
         return self._database.write(lambda session: upkeep.purge(session, now, audit_before, log_before))

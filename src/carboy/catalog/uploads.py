@@ -54,9 +54,9 @@ _EXPIRED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.e
 _WHOLE: Select[Any] = select(literal_column("1")).where(
     spans.c.upload_id == uploads.c.id, spans.c.start == 0, spans.c.end == uploads.c.size)
 _COVERED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.partial == 0, uploads.c.parts == literal_column("'[]'"),
-                                       or_(uploads.c.size == 0, _WHOLE.exists()))
+                                       or_(uploads.c.size == 0, _WHOLE.exists()), uploads.c.id > bindparam("low"))
             .order_by(uploads.c.id).limit(bindparam("count")))
-_OF_PARTS = select(*rows.UPLOAD).where(OF_PARTS).order_by(uploads.c.id).limit(bindparam("count"))
+_OF_PARTS = select(*rows.UPLOAD).where(OF_PARTS, uploads.c.id > bindparam("low")).order_by(uploads.c.id).limit(bindparam("count"))
 
 
 @cache
@@ -224,13 +224,14 @@ def expired(session: Session, now: float, limit: int) -> list[Upload]:
     return [rows.upload_of(row) for row in session.rows(_EXPIRED, now=now, count=limit)]
 
 
-def covered(session: Session, limit: int) -> list[Upload]:
-    """Neighbours merge, so what covers the size is one span."""
-    return [rows.upload_of(row) for row in session.rows(_COVERED, count=limit)]
+def covered(session: Session, after: str, limit: int) -> list[Upload]:
+    """By id. Neighbours merge, so what covers the size is one span."""
+    return [rows.upload_of(row) for row in session.rows(_COVERED, low=after, count=limit)]
 
 
-def of_parts(session: Session, limit: int) -> list[Upload]:
-    return [rows.upload_of(row) for row in session.rows(_OF_PARTS, count=limit)]
+def of_parts(session: Session, after: str, limit: int) -> list[Upload]:
+    """By id."""
+    return [rows.upload_of(row) for row in session.rows(_OF_PARTS, low=after, count=limit)]
 
 
 def add_complete(session: Session, upload: Upload) -> None:

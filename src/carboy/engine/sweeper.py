@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
-from carboy.catalog.base import Catalog, batched
+from carboy.catalog.base import Catalog, batched, paged
 from carboy.config import Settings
 from carboy.engine.holding import Removal
 from carboy.engine.uploads import Uploads
@@ -77,7 +78,7 @@ class Sweeper:
 
     def _complete(self) -> int:
         done = 0
-        for upload in [*self._catalog.covered_uploads(), *self._catalog.uploads_of_parts()]:
+        for upload in chain(paged(self._catalog.covered_uploads), paged(self._catalog.uploads_of_parts)):
             with suppress(CarboyError):
                 done += self._uploads.progress(upload.id).upload.state == "complete"
         return done + self._settle()

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Literal
 
 from carboy import checksums, streams
-from carboy.catalog.base import Catalog, Reservation
+from carboy.catalog.base import Catalog, Reservation, paged
 from carboy.config import Settings, SpaceSettings
 from carboy.engine import joining, limits, quotas
 from carboy.engine.asks import Asks
@@ -330,7 +330,7 @@ class Uploads:
     def _tell_those_of(self, part: str) -> None:
         """Bytes of a part came: the uploads that wait for it live on with all their parts, and complete where those were the last. What
         one fails with is told to whoever asks for it."""
-        for upload in self.catalog.uploads_of_parts():
+        for upload in paged(self.catalog.uploads_of_parts):
             if part in upload.parts:
                 with suppress(CarboyError):
                     joining.keep_waiting(self, upload, self.clock() + self.settings.upload_expiry / 2)
