@@ -148,7 +148,8 @@ def test_the_jobs_of_a_file_are_told_where_it_is(gated: Gated) -> None:
     with listen(gated) as all_:
         assert all_.next("job.progress").data["job_id"] == job
         gated.api("POST", f"/api/v1/files/{stored['id']}/move", {"space": "other", "path": "leaves"})
-        all_.until(lambda event: event.kind == "job.progress" and event.data["space"] == "other")
+        all_.until(lambda event: event.kind == "file.move")
+        assert [all_.next("job.progress").data["space"] for _ in range(3)][-1] == "other"
         with listen(gated, who=here) as his, listen(gated, who=there) as hers:
             assert hers.next("job.progress").data["job_id"] == job
             assert gated.ask("DELETE", f"/api/v1/files/{stored['id']}").status == 204
