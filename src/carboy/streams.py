@@ -124,7 +124,8 @@ class Pump:
     ``known`` lists recorded spans: bytes inside them are compared and never written (BytesDiffer if they differ); all
     others go to ``sink`` and, with their CRC-64/NVME, into spans. More than ``limit`` bytes raise TooLarge. The digests
     named run over all bytes. With ``head`` the first bytes are kept for telling the media type.
-    ``compared`` tells whether any were recorded before, and so not written.
+    ``compared`` tells whether any were recorded before, and so not written; ``comparing`` whether the sink is at that, also once it has
+    failed at it.
     """
 
     def __init__(self, sink: Sink, *, at: int = 0, known: Sequence[Span] = (), limit: int | None = None,
@@ -138,7 +139,7 @@ class Pump:
         self._from = at
         self._crc = 0
         self.head = b""
-        self.compared = False
+        self.compared = self.comparing = False
         self.know(known)
 
     @property
@@ -215,9 +216,11 @@ class Pump:
                 self._take(data[:size])
             else:
                 self._cut()
-                self.compared = True
+                self.compared = self.comparing = True
                 size = min(len(data), span.end - self._position)
-                if not self._sink.compare(data[:size]):
+                same = self._sink.compare(data[:size])
+                self.comparing = False
+                if not same:
                     raise BytesDiffer("bytes that were already received came with another content",
                                       start=span.start, end=span.end)
                 self._position = self._start = self._position + size

@@ -10,6 +10,7 @@ import pytest
 from fixtures_stores import EngineOver, Stores
 
 from carboy.engine import direct
+from carboy.errors import BytesMissing
 from carboy.model import Upload
 from carboy.storage.base import Direct
 from carboy.streams import BytesSource
@@ -49,6 +50,19 @@ def test_who_repeats_bytes_while_another_writes_on_harms_nothing(stores: EngineO
         writing.end()
     progress = uploads.progress(upload.id)
     assert (progress.upload.state, progress.missing) == ("receiving", [(20 * MIB, 40 * MIB)])
+
+
+def test_bytes_that_cant_be_compared_fail_the_request_and_not_the_upload(stores: EngineOver) -> None:
+    """What the request has brought before is kept."""
+    engine, data = stores(), os.urandom(4 * MIB)
+    uploads, upload = engine.services.uploads, begin(engine, 40 * MIB)
+    uploads.write(upload, 2 * MIB, BytesSource(data[2 * MIB:]))
+    piece, = engine.services.catalog.fragments(upload.id)
+    engine.s3.client().delete_object(Bucket=engine.buckets["one"], Key=f"one/{piece.key}")
+    with pytest.raises(BytesMissing):
+        uploads.write(upload, 0, BytesSource(data))
+    progress = uploads.progress(upload.id)
+    assert (progress.upload.state, progress.missing) == ("receiving", [(4 * MIB, 40 * MIB)])
 
 
 # --- bytes that clients send to the bucket -------------------------------------------------------------------------

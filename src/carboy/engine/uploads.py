@@ -23,7 +23,9 @@ from carboy.engine.receive import Digests, Target
 from carboy.engine.turns import Turns
 from carboy.engine.writing import Piece, Stored, Writing
 from carboy.errors import (
+    BytesDamaged,
     BytesDiffer,
+    BytesMissing,
     CarboyError,
     CommitUnknown,
     Conflict,
@@ -199,7 +201,10 @@ class Uploads:
             try:
                 yield writing
             except StorageFailed as error:
-                self.give_up(upload, error.code)
+                if pump.comparing and isinstance(error, (BytesMissing, BytesDamaged)):
+                    self._salvage(writing)  # no byte failed to be kept: only this request can't be answered
+                else:
+                    self.give_up(upload, error.code)
                 raise
             except (BytesDiffer, TooLarge):
                 self._salvage(writing, keep=False)
