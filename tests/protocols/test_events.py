@@ -142,23 +142,25 @@ def test_where_something_came_from_is_told_to_those_who_see_that_place(gated: Ga
 
 def test_the_jobs_of_a_file_are_told_where_it_is(gated: Gated) -> None:
     """Who reads the space that it has left hears no more of them, though they began there; nor once it is in the trash."""
-    here, there = gated.someone(["gated:read"]), gated.someone(["other:read"])
+    here, there = gated.someone(["gated:read"]), gated.someone(["main:read"])
     stored = gated.put("gated/leaves")
     job = stored["jobs"][0]["id"]
-    with listen(gated) as all_:
+    with listen(gated, f"?file={stored['id']}") as all_:
         assert all_.next("job.progress").data["job_id"] == job
-        gated.api("POST", f"/api/v1/files/{stored['id']}/move", {"space": "other", "path": "leaves"})
+        gated.api("POST", f"/api/v1/files/{stored['id']}/move", {"space": "main", "path": "leaves"})
         all_.until(lambda event: event.kind == "file.move")
-        assert [all_.next("job.progress").data["space"] for _ in range(3)][-1] == "other"
-        with listen(gated, who=here) as his, listen(gated, who=there) as hers:
+        assert [all_.next("job.progress").data["space"] for _ in range(3)][-1] == "main"
+        with listen(gated, who=here) as his, listen(gated, f"?job={job}", who=there) as hers:
             assert hers.next("job.progress").data["job_id"] == job
             assert gated.ask("DELETE", f"/api/v1/files/{stored['id']}").status == 204
             gated.open("leaves", "secret")
             assert hers.until(lambda event: event.kind == "job.done")[-1].data["facts"]["result"]["said"] == "secret"
-            gated.put("gated/later")
-            assert [event.data["path"] for event in his.until(lambda event: event.kind == "file.create")] == ["later"]
+            later = gated.put("gated/later", b"later")
+            told = his.until(lambda event: event.kind == "file.create" and event.data["path"] == "later")
+            assert job not in [event.data["job_id"] for event in told]
     assert gated.ask("GET", f"/api/v1/jobs/{job}", who=here).status == 404
     gated.open("later")
+    gated.job(later["jobs"][0]["id"], "done")
 
 
 def test_without_a_right_nothing_is_told(gated: Gated) -> None:
