@@ -170,16 +170,17 @@ class TestFences:
     """What a process made is committed only while nobody took it for dead."""
 
     def commits(self, catalog: Catalog) -> list[Callable[..., object]]:
-        upload = begin(catalog)
+        upload, due = begin(catalog), begin(catalog)
         return [partial(catalog.place, [at("placed")], now=1.0), partial(catalog.stage, [at("staged")], now=1.0, expires_at=9.0),
                 partial(catalog.create_upload, an_upload(), reserve=Reservation("r", "s3", "ann", 5, 9.0)),
-                partial(note, catalog, upload, Span(0, 1, 1))]
+                partial(note, catalog, upload, Span(0, 1, 1)),
+                partial(catalog.complete, due.id, at("completed"), now=1.0, expires_at=9.0)]
 
     def test_the_living_commit(self, catalog: Catalog) -> None:
         one, two = alive(catalog), alive(catalog)
         for number, commit in enumerate(self.commits(catalog)):
             commit(fence={one.id, two.id} if number % 2 else [one.id])
-        assert every_path(catalog) == ["placed"]
+        assert every_path(catalog) == ["completed", "placed"]
         assert catalog.counts()["uploads"] == 2
 
     def test_the_dead_change_nothing(self, catalog: Catalog) -> None:
@@ -193,7 +194,7 @@ class TestFences:
                     commit(fence=fence)
         assert catalog.counts() == before
         assert catalog.reserved("s3", now=1.0) == 0
-        assert [progress.spans for progress in catalog.uploads()[0]] == [[]]
+        assert [progress.spans for progress in catalog.uploads()[0]] == [[], []]
 
     def test_a_burial_and_a_commit_at_once_are_never_both_first(self, catalog: Catalog) -> None:
         """A sweeper that buried the maker sees what it committed before, or it is refused."""

@@ -7,12 +7,14 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from fixtures_server import eventually
 from fixtures_stores import EngineOver, Stores
 
 from carboy.engine import direct
-from carboy.errors import BytesMissing
-from carboy.model import Upload
+from carboy.errors import BytesMissing, StorageFailed
+from carboy.model import Key, Placed, Upload
 from carboy.storage.base import Direct
+from carboy.storage.s3_direct import S3Direct
 from carboy.streams import BytesSource
 
 MIB = 2**20
@@ -93,3 +95,32 @@ def test_who_asks_for_an_address_late_is_found_by_the_sweeper(stores: EngineOver
     engine.now += 50
     assert engine.services.direct.settle() == 1
     assert engine.read("a", "one") == b"hello"
+
+
+def test_a_copy_that_was_taken_for_an_orphan_becomes_no_file(stores: EngineOver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server takes late parts: its maker was stopped before the commit, and others have swept meanwhile."""
+    engine, other, data = stores(), stores(), os.urandom(MIB)
+    catalog, upload = engine.services.catalog, offer(engine)
+    complete, copies = catalog.complete, set[Key]()
+    monkeypatch.setattr(S3Direct, "_late", True)
+    send(engine, upload, data)
+    other.now += 3 * other.settings.direct_expiry
+
+    def stopped(*args: Any, **options: Any) -> Placed:
+        copies.update(other.keys("one") - {upload.key})
+        while instances := catalog.instances():
+            for instance in instances:
+                catalog.bury(instance)
+        other.swept()
+        monkeypatch.setattr(catalog, "complete", complete)
+        return complete(*args, **options)
+
+    monkeypatch.setattr(catalog, "complete", stopped)
+    with pytest.raises(StorageFailed):
+        engine.services.direct.complete(upload)
+    assert len(copies) == 1
+    assert not copies & other.keys("one")
+    eventually(lambda: engine.services.leases.instance() in [instance.id for instance in catalog.instances()])
+    engine.services.direct.complete(upload)
+    assert engine.read("a", "one") == data
+    assert engine.findings() == []

@@ -291,10 +291,12 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
     def chunk_totals(self, upload_id: str) -> ChunkTotals:
         """Counted in the catalog, so that it costs the same for a few chunks and for many."""
 
-    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
+    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None,
+                 fence: Collection[str] = ()) -> Placed:
         """A covered upload becomes a file: blob, file, version, jobs, upload state and reservation in one transaction;
         piece keys are condemned, and so is the upload's own key if the placement's blob has another. Repeatable: once
-        complete it returns the file again. Raises what place() raises, MissingBytes if not covered, UploadGone."""
+        complete it returns the file again. ``fence`` as in :meth:`place`. Raises what place() raises, MissingBytes if not covered,
+        UploadGone."""
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,
                    expires_at: float) -> bool:

@@ -231,8 +231,9 @@ class SqlCatalog(SqlFinding, SqlSwitching, SqlHooks):
     def chunk_totals(self, upload_id: str) -> ChunkTotals:
         return self._database.read(lambda session: uploads.chunk_totals(session, upload_id))
 
-    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None) -> Placed:
-        return self._woken([self._database.write(lambda session: completing.complete(
+    def complete(self, upload_id: str, placement: Placement, *, now: float, expires_at: float, by: Act | None = None,
+                 fence: Collection[str] = ()) -> Placed:
+        return self._woken([self._write_fenced(fence, lambda session: completing.complete(
             session, upload_id, placement, now=now, expires_at=expires_at, by=by, plan=self._plan))])[0]
 
     def end_upload(self, upload_id: str, state: UploadState, *, now: float, failure: str | None = None,

@@ -137,13 +137,13 @@ class DirectUploads:
 
     def _placed(self, upload: Upload, size: int) -> Placed:
         """The file, of bytes whose checksum is known and which no client can change."""
-        placed, key = None, upload.key
+        placed, key, fence = None, upload.key, self._plain(upload).fence()
         try:
             with self._storage_of(upload).confirmed(upload.key, upload.driver_state, size) as key:
                 if key == upload.key:
                     self._prove(upload, size)
                     return self._uploads.complete(self._uploads.written(upload))
-                placed = self._uploads.complete(self._uploads.receiving(upload.id), blob=self._copy(upload, key, size))
+                placed = self._uploads.complete(self._uploads.receiving(upload.id), blob=self._copy(upload, key, size), fence=fence)
         except CommitUnknown:
             raise
         except CarboyError:

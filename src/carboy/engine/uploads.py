@@ -308,8 +308,9 @@ class Uploads:
 
     # --- ending ---
 
-    def complete(self, progress: Progress, *, blob: Blob | None = None, head: bytes | None = None) -> Placed:
-        """A covered upload becomes its file; repeatable. ``head`` is what it begins with, where that was just written.
+    def complete(self, progress: Progress, *, blob: Blob | None = None, head: bytes | None = None, fence: str | None = None) -> Placed:
+        """A covered upload becomes its file; repeatable. ``head`` is what it begins with, where that was just written. The instance
+        ``fence`` made the blob.
 
         Raises UnsupportedType, PreconditionFailed or PathConflict, and then the bytes stay until the upload expires; DigestMismatch, and
         then the upload has failed for good."""
@@ -322,7 +323,8 @@ class Uploads:
         target = self._target(upload, rules)
         now = self.clock()
         placement = target.placement(blob, limits.media_type(head, target.name, rules))
-        return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry, by=self._act(upload))
+        return self.catalog.complete(upload.id, placement, now=now, expires_at=now + self.settings.upload_expiry, by=self._act(upload),
+                                     fence=_known(fence))
 
     def _act(self, upload: Upload) -> Act | None:
         return Act(upload.owner, "upload", upload.id) if self.settings.audit_expiry else None
