@@ -440,7 +440,7 @@ class TestStatements:
         assert "SCAN" not in plan and "TEMP B-TREE" not in plan
 
     @pytest.mark.parametrize("statement", [
-        files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents._USES, contents._OLDER,
+        files._BY_ID, files._BY_PATH, files._VERSIONS, placing._in_the_way(4), placing._TAKEN, contents.USES, contents._OLDER,
         contents._CONDEMNED, contents._DROP_JOBS, uploads._BY_ID, uploads._RECEIVING_NAMED, uploads._SPANS, uploads._EXPIRED,
         ordering.OF_BLOB, claiming._due(2, 2, False), claiming._due(2, 0, True), claiming._UNSENT, claiming._LEFT, jobs._DERIVED_ALL,
         jobs._page(frozenset(), 0, True), jobs._page(frozenset({"file_id"}), 0, False), contents._DERIVED_OF, contents._OF_STEP,
