@@ -97,6 +97,11 @@ class Job:
         return self.holds and (self.state != "done" or self.failure is not None)
 
     @property
+    def may_be_retried(self) -> bool:
+        """Whether it may be asked to be tried again: nothing came of it, or it let its content not through."""
+        return self.state in ("dead", "cancelled") or (self.state == "done" and self.failure is not None)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing comes of it any more unless somebody asks."""
         return self.state in ("done", "dead", "cancelled")

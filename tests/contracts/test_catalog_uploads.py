@@ -342,6 +342,8 @@ class TestParts:
         assert [upload.id for upload in catalog.uploads_of_parts(wholes[0], limit=2)] == wholes[1:]
         assert [upload.id for upload in paged(catalog.uploads_of_parts, limit=2)] == wholes
         assert {upload.parts for upload in catalog.uploads_of_parts()} == {(part.id, plain.id)}
+        for one, waiting in ((part.id, wholes), (plain.id, wholes), ("0" * 32, [])):
+            assert [upload.id for upload in paged(lambda after, limit, one=one: catalog.uploads_of_parts(after, limit, part=one), 2)] == waiting
         catalog.end_upload(wholes[0], "cancelled", now=2.0, expires_at=9.0)
         done = note(catalog, catalog.upload(wholes[1]).upload, Span(0, 5, 7), size=5).upload  # type: ignore[union-attr]
         assert [upload.id for upload in catalog.uploads_of_parts()] == wholes[1:], "joined, and no file yet"

@@ -328,8 +328,8 @@ class Catalog(Jobs, Hooks, Figures, Protocol):
     def covered_uploads(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
         """Receiving uploads whose spans cover their size, by id: complete() did not come through, or was refused."""
 
-    def uploads_of_parts(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
-        """Receiving uploads that wait for their parts, by id."""
+    def uploads_of_parts(self, after: str | None = None, limit: int = 1000, *, part: str = "") -> list[Upload]:
+        """Receiving uploads that wait for their parts, or for this one among them, by id."""
 
     def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
         """Drop lapsed reservations, ended uploads and zips past their expiry, links dead for a month, audit entries from before both

@@ -101,7 +101,7 @@ def fail(session: Session, claim: Claim, failure: str, now: float, due_at: float
 
 def retry(session: Session, id: str, now: float, by: Act | None, plan: Plan | None = None) -> Job:
     job = _locked_with_blob(session, id)
-    if job.state not in ("dead", "cancelled") and not (job.state == "done" and job.failure is not None):
+    if not job.may_be_retried:
         raise _not_now(job)
     if plan and job.holds and not job.args:
         _bring_up_to_date(session, job, plan)

@@ -270,8 +270,8 @@ class SqlCatalog(SqlFinding, SqlSwitching, SqlHooks):
     def covered_uploads(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
         return self._database.read(lambda session: uploads.covered(session, after or "", limit))
 
-    def uploads_of_parts(self, after: str | None = None, limit: int = 1000) -> list[Upload]:
-        return self._database.read(lambda session: uploads.of_parts(session, after or "", limit))
+    def uploads_of_parts(self, after: str | None = None, limit: int = 1000, *, part: str = "") -> list[Upload]:
+        return self._database.read(lambda session: uploads.of_parts(session, after or "", limit, part))
 
     def purge(self, *, now: float, audit_before: float = 0.0, log_before: float = 0.0) -> int:
         return self._database.write(lambda session: upkeep.purge(session, now, audit_before, log_before))

@@ -56,7 +56,8 @@ _WHOLE: Select[Any] = select(literal_column("1")).where(
 _COVERED = (select(*rows.UPLOAD).where(uploads.c.state == RECEIVING, uploads.c.partial == 0, uploads.c.parts == literal_column("'[]'"),
                                        or_(uploads.c.size == 0, _WHOLE.exists()), uploads.c.id > bindparam("low"))
             .order_by(uploads.c.id).limit(bindparam("count")))
-_OF_PARTS = select(*rows.UPLOAD).where(OF_PARTS, uploads.c.id > bindparam("low")).order_by(uploads.c.id).limit(bindparam("count"))
+_OF_PARTS = (select(*rows.UPLOAD).where(OF_PARTS, uploads.c.id > bindparam("low"), uploads.c.parts.like(bindparam("naming")))
+             .order_by(uploads.c.id).limit(bindparam("count")))
 
 
 @cache
@@ -229,9 +230,9 @@ def covered(session: Session, after: str, limit: int) -> list[Upload]:
     return [rows.upload_of(row) for row in session.rows(_COVERED, low=after, count=limit)]
 
 
-def of_parts(session: Session, after: str, limit: int) -> list[Upload]:
-    """By id."""
-    return [rows.upload_of(row) for row in session.rows(_OF_PARTS, low=after, count=limit)]
+def of_parts(session: Session, after: str, limit: int, part: str) -> list[Upload]:
+    """By id. A part's id is of letters and digits."""
+    return [rows.upload_of(row) for row in session.rows(_OF_PARTS, low=after, naming=f"%{part}%", count=limit)]
 
 
 def add_complete(session: Session, upload: Upload) -> None:

@@ -337,11 +337,10 @@ class Uploads:
     def _tell_those_of(self, part: str) -> None:
         """Bytes of a part came: the uploads that wait for it live on with all their parts, and complete where those were the last. What
         one fails with is told to whoever asks for it."""
-        for upload in paged(self.catalog.uploads_of_parts):
-            if part in upload.parts:
-                with suppress(CarboyError):
-                    joining.keep_waiting(self, upload, self.clock() + self.settings.upload_expiry / 2)
-                    self.progress(upload.id)
+        for upload in paged(lambda after, limit: self.catalog.uploads_of_parts(after, limit, part=part)):
+            with suppress(CarboyError):
+                joining.keep_waiting(self, upload, self.clock() + self.settings.upload_expiry / 2)
+                self.progress(upload.id)
 
     def cancel(self, upload: Upload) -> None:
         """Take no more bytes and remove those that came. Raises UploadGone if it was no longer receiving."""
